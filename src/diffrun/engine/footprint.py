@@ -51,7 +51,9 @@ class Footprint:
         starts = np.repeat(self.spans[:, 1] - np.r_[0, np.cumsum(lengths)[:-1]], lengths)
         return (starts + np.arange(y.size)).astype(np.intp), y
 
-    def indices(self, xy0: tuple[int, int], shape: tuple[int, int]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    def indices(
+        self, xy0: tuple[int, int], shape: tuple[int, int]
+    ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """Array indices ``(row, column)`` of the footprint's pixels that lie on an image.
 
         Parameters
