@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import scipy.fft
 from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
-from scipy.signal import fftconvolve
 
 from diffrun.files.afw.exposure import Psf
 from diffrun.files.afw.kernel import LinearCombinationKernel, chebyshev_terms
@@ -155,8 +155,17 @@ def convolved(psf: KernelPsf, kernel: LinearCombinationKernel) -> KernelPsf:
     box = psf.kernel.box
 
     def sample(x: float, y: float) -> Array:
-        stamp = fftconvolve(psf.kernel_image(x, y), kernel.at(x, y)[::-1, ::-1], mode="same")
+        stamp = _correlated(psf.kernel_image(x, y), kernel.at(x, y))
         return np.asarray(stamp / stamp.sum())
 
     order = max(psf.kernel.order, kernel.order)
     return KernelPsf(fit_field(sample, box, order), psf.average_position)
+
+
+def _correlated(stamp: Array, kernel: Array) -> Array:
+    """out(x) = Σ_u K(u) stamp(x + u) on the stamp's pixels; both have odd sides."""
+    full = [n + m - 1 for n, m in zip(stamp.shape, kernel.shape, strict=True)]
+    product = scipy.fft.rfft2(stamp, s=full) * scipy.fft.rfft2(kernel[::-1, ::-1], s=full)
+    top, left = kernel.shape[0] // 2, kernel.shape[1] // 2
+    convolved = scipy.fft.irfft2(product, s=full)
+    return np.asarray(convolved[top : top + stamp.shape[0], left : left + stamp.shape[1]])
