@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The configuration of ``imageDifference.py``: the stack's tree, and which of it the engine honours.
+
+Names, nesting and defaults are those of pipe_tasks 12.1 (``imageDifference.py``) and of the tasks below it;
+the texts are ours. Two things differ. The detection threshold is 5.0 where 12.1 has 5.5: the noise is white
+after decorrelation, and later stacks use 5.0. And ``mode`` is the engine's own.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Mapping
+
+from lsst.pex.config import ChoiceField, Config, ConfigurableField, Field
+
+from diffrun.engine import taskconfig
+from diffrun.engine.configtree import walk
+from diffrun.engine.sourceconfig import DipoleFitTask, SourceDetectionTask
+from diffrun.engine.targets import stand_in, target_name
+from diffrun.errors import ConfigError
+
+#: The stack's name of `ImageDifferenceConfig`.
+CONFIG_CLASS = "lsst.pipe.tasks.imageDifference.ImageDifferenceConfig"
+
+#: Fields that the stack does not have.
+OWN_FIELDS = frozenset({"mode"})
+
+GetCalexpAsTemplateTask = stand_in(
+    "lsst.ip.diffim.getTemplate.GetCalexpAsTemplateTask", taskconfig.GetCalexpAsTemplateConfig
+)
+GetCoaddAsTemplateTask = stand_in(
+    "lsst.ip.diffim.getTemplate.GetCoaddAsTemplateTask", taskconfig.GetCoaddAsTemplateConfig
+)
+
+#: What the engine honours; everything else must have its default value.
+HONOURED = (
+    "mode",
+    "coaddName",
+    "convolveTemplate",
+    "doAddCalexpBackground",
+    "doDecorrelation",
+    "doDetection",
+    "doDipoleFitting",
+    "doMeasurement",
+    "doMerge",
+    "doSelectSources",
+    "doWriteMatchedExp",
+    "doWriteSources",
+    "doWriteSubtractedExp",
+    "growFootprint",
+    "getTemplate.doAddCalexpBackground",
+    "detection.thresholdValue",
+    "detection.thresholdPolarity",
+    "subtract.kernel['AL'].spatialKernelOrder",
+    "subtract.kernel['AL'].spatialBgOrder",
+)
+
+_COADD_NAMES = ("deep", "goodSeeing")
+
+
+class ImageDifferenceConfig(Config):
+    """Everything that decides how two images are subtracted and what is measured on the difference."""
+
+    mode = ChoiceField(
+        dtype=str,
+        doc="What convolveTemplate means",
+        default="auto",
+        allowed={
+            "auto": "convolve that image, unless it would have to be sharpened: then the other",
+            "literal": "convolve that image",
+        },
+    )
+    doAddCalexpBackground = Field(
+        dtype=bool, default=True, doc="Add the background back to the science image?"
+    )
+    doUseRegister = Field(dtype=bool, default=True, doc="Register the images by their sources?")
+    doDebugRegister = Field(dtype=bool, default=False, doc="Statistics of that registration?")
+    doSelectSources = Field(dtype=bool, default=True, doc="Take the stars for the kernel from src?")
+    doSelectDcrCatalog = Field(
+        dtype=bool, default=False, doc="Stars of extreme colour in the control sample?"
+    )
+    doSelectVariableCatalog = Field(dtype=bool, default=False, doc="Variables in the control sample?")
+    doSubtract = Field(dtype=bool, default=True, doc="Make the difference, rather than read it?")
+    doPreConvolve = Field(dtype=bool, default=True, doc="Convolve the science image with its PSF first?")
+    useGaussianForPreConvolution = Field(dtype=bool, default=True, doc="With a Gaussian in place of the PSF?")
+    doDetection = Field(dtype=bool, default=True, doc="Detect sources?")
+    doDecorrelation = Field(dtype=bool, default=False, doc="Whiten the noise of the difference?")
+    doMerge = Field(dtype=bool, default=True, doc="Merge positive and negative footprints that touch?")
+    doMatchSources = Field(dtype=bool, default=True, doc="Match to src and reference catalogue?")
+    doMeasurement = Field(dtype=bool, default=True, doc="Measure the sources?")
+    doDipoleFitting = Field(dtype=bool, default=True, doc="Fit dipoles?")
+    doWriteSubtractedExp = Field(dtype=bool, default=True, doc="Write the difference?")
+    doWriteMatchedExp = Field(dtype=bool, default=False, doc="Write the matched template?")
+    doWriteSources = Field(dtype=bool, default=True, doc="Write the sources?")
+    doAddMetrics = Field(dtype=bool, default=True, doc="Write statistics of the kernel's stars?")
+    coaddName = Field(dtype=str, default="deep", doc="Prefix of every dataset: deep or goodSeeing")
+    convolveTemplate = Field(
+        dtype=bool, default=True, doc="Convolve the template rather than the science image?"
+    )
+    refObjLoader = ConfigurableField(
+        target=stand_in(
+            "lsst.meas.astrom.loadAstrometryNetObjects.LoadAstrometryNetObjectsTask",
+            taskconfig.LoadReferenceObjectsConfig,
+        ),
+        doc="Reference objects",
+    )
+    astrometer = ConfigurableField(
+        target=stand_in("lsst.meas.astrom.astrometry.AstrometryTask", taskconfig.AstrometryConfig),
+        doc="Match of sources to reference objects",
+    )
+    sourceSelector = ConfigurableField(
+        target=stand_in(
+            "lsst.meas.algorithms.objectSizeStarSelector.ObjectSizeStarSelectorTask",
+            taskconfig.ObjectSizeStarSelectorConfig,
+        ),
+        doc="Choice of stars for the kernel",
+    )
+    subtract = ConfigurableField(
+        target=stand_in("lsst.ip.diffim.imagePsfMatch.ImagePsfMatchTask", taskconfig.ImagePsfMatchConfig),
+        doc="Warping, matching and subtraction",
+    )
+    decorrelate = ConfigurableField(
+        target=stand_in(
+            "lsst.ip.diffim.imageDecorrelation.DecorrelateALKernelTask", taskconfig.DecorrelateALKernelConfig
+        ),
+        doc="Whitening of the noise",
+    )
+    detection = ConfigurableField(target=SourceDetectionTask, doc="Detection on the difference")
+    measurement = ConfigurableField(target=DipoleFitTask, doc="Measurement on the difference")
+    getTemplate = ConfigurableField(target=GetCoaddAsTemplateTask, doc="Where the template comes from")
+    controlStepSize = Field(dtype=int, default=5, doc="Every n-th star is kept out of the fit")
+    controlRandomSeed = Field(dtype=int, default=10, doc="Seed of their shuffle")
+    register = ConfigurableField(
+        target=stand_in("lsst.pipe.tasks.registerImage.RegisterTask", taskconfig.RegisterConfig),
+        doc="Registration of the images by their sources",
+    )
+    kernelSourcesFromRef = Field(dtype=bool, default=False, doc="Match stars to a reference catalogue?")
+    templateSipOrder = Field(dtype=int, default=2, doc="Not used")
+    growFootprint = Field(dtype=int, default=2, doc="Growth of footprints before they are merged (px)")
+    diaSourceMatchRadius = Field(dtype=float, default=0.5, doc="Radius for doMatchSources (arcsec)")
+
+    def setDefaults(self) -> None:
+        super().setDefaults()
+        self.subtract.kernel.name = "AL"
+        self.subtract.kernel.active.fitForBackground = True
+        self.subtract.kernel.active.spatialKernelOrder = 1
+        self.subtract.kernel.active.spatialBgOrder = 0
+        self.doPreConvolve = False
+        self.doMatchSources = False
+        self.doAddMetrics = False
+        self.doUseRegister = False
+        self.detection.thresholdPolarity = "both"
+        self.detection.thresholdValue = 5.0
+        self.detection.reEstimateBackground = False
+        self.detection.thresholdType = "pixel_stdev"
+
+
+def check(config: Config, origins: Mapping[str, str]) -> None:
+    """Refuse what contradicts itself and what the engine does not do.
+
+    Parameters
+    ----------
+    config : `ImageDifferenceConfig`
+    origins : mapping of `str` to `str`
+        Path of each field that was set -> where, for the message.
+
+    Raises
+    ------
+    ConfigError
+        Naming the field, its value, where it was set and its default.
+    """
+    if not config.doDetection and config.doMeasurement:
+        raise ConfigError("Cannot run source measurement without source detection.")
+    if not config.doDetection and config.doMerge:
+        raise ConfigError("Cannot run source merging without source detection.")
+    if config.coaddName not in _COADD_NAMES:
+        raise ConfigError(f"config.coaddName={config.coaddName!r} is not one of {', '.join(_COADD_NAMES)}")
+    default = ImageDifferenceConfig()
+    default.getTemplate.retarget(config.getTemplate.target)
+    values = {item.path: item.value for item in walk(default)}
+    for item in walk(config):
+        honoured = any(fnmatch.fnmatchcase(item.path, pattern.replace("[", "[[]")) for pattern in HONOURED)
+        if not honoured and item.value != values[item.path]:
+            origin = f" ({origins[item.path]})" if item.path in origins else ""
+            raise ConfigError(
+                f"config.{item.path}={item.value!r}{origin} is not implemented by the engine",
+                f"leave it at its default, {values[item.path]!r}",
+            )
+
+
+def require_calexp_template(config: Config) -> None:
+    """Refuse to run with any other template than a calexp."""
+    target = config.getTemplate.target
+    if target is not GetCalexpAsTemplateTask:
+        raise ConfigError(
+            f"config.getTemplate is {target_name(target)}, and the engine takes templates from calexps only",
+            "give --configfile diffimconfig.py, or a file with these two lines: "
+            "from lsst.ip.diffim.getTemplate import GetCalexpAsTemplateTask "
+            "/ config.getTemplate.retarget(GetCalexpAsTemplateTask)",
+        )
