@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The table persistence of afw: an index of objects and the tables that hold their rows (afw.md 2.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from astropy.io import fits
+from numpy.typing import NDArray
+
+from diffrun.errors import DataError
+
+#: One table row as ``{column: (FITS format, value)}``.
+Row = dict[str, tuple[str, Any]]
+
+_MAX_OBJECTS = 100_000
+
+
+@dataclass(frozen=True)
+class Archive:
+    """The objects of an archive, each a list of tables' rows.
+
+    Attributes
+    ----------
+    objects : `dict`
+        Of an id: the class name, and its rows of each of its tables.
+    """
+
+    objects: dict[int, tuple[str, list[NDArray[Any]]]]
+
+    @classmethod
+    def read(cls, hdus: fits.HDUList, index: int) -> Archive:
+        """Read the archive whose index is HDU ``index`` (counted from 0).
+
+        Raises
+        ------
+        diffrun.errors.DataError
+            If it is not an archive or its index points outside its tables.
+        """
+        header = hdus[index].header if 0 < index < len(hdus) else {}
+        if header.get("EXTTYPE") != "ARCHIVE_INDEX":
+            raise DataError(f"HDU {index} is no archive index", "get a whole copy of this file, or make it anew")
+        rows = _raw(hdus[index])
+        tables: dict[int, NDArray[Any]] = {}
+        objects: dict[int, tuple[str, list[NDArray[Any]]]] = {}
+        if len(rows) > _MAX_OBJECTS:
+            raise DataError(f"the archive has {len(rows)} entries", "get a whole copy of this file")
+        for row in np.sort(rows, order=["id", "cat.persistable"]):
+            number, first, count = int(row["cat.archive"]), int(row["row0"]), int(row["nrows"])
+            name = row["name"].decode("ascii").rstrip(" \0")
+            parts = objects.setdefault(int(row["id"]), (name, []))[1]
+            if number < 1:
+                continue
+            if number not in tables:
+                tables[number] = _raw(hdus[index + number])
+            if first < 0 or count < 0 or first + count > len(tables[number]):
+                raise DataError(f"the archive's {name} points outside its table", "get a whole copy of this file")
+            parts.append(tables[number][first : first + count])
+        return cls(objects)
+
+    def name(self, number: int) -> str:
+        """The class of an object; '' for one that is not there."""
+        return self.objects[number][0] if number in self.objects else ""
+
+    def rows(self, number: int, part: int = 0) -> NDArray[Any]:
+        """The rows that an object has in its ``part``-th table."""
+        if number not in self.objects or part >= len(self.objects[number][1]):
+            raise DataError(f"the archive lacks object {number}, part {part}", "get a whole copy of this file")
+        return self.objects[number][1][part]
+
+    def row(self, number: int, part: int = 0) -> Any:
+        """The one row that an object has in its ``part``-th table."""
+        rows = self.rows(number, part)
+        if len(rows) != 1:
+            raise DataError(f"the archive's {self.name(number)} has {len(rows)} rows, not 1", "make the file anew")
+        return rows[0]
+
+
+@dataclass
+class _Table:
+    """Rows of one shape, to be written as one HDU."""
+
+    shape: tuple[tuple[str, str], ...]
+    name: str
+    rows: list[Row] = field(default_factory=list)
+
+
+@dataclass
+class ArchiveWriter:
+    """Collects objects and lays them out as afw's ``OutputArchive`` does."""
+
+    tables: list[_Table] = field(default_factory=list)
+    index: list[tuple[int, int, int, int, int, str, str]] = field(default_factory=list)
+    _last: int = 0
+
+    def reserve(self) -> int:
+        """The id of the next object; an owner takes its own before what it holds is put."""
+        self._last += 1
+        return self._last
+
+    def put(self, number: int, name: str, module: str, parts: Sequence[Sequence[Row]]) -> int:
+        """Store an object's rows, table by table.
+
+        Parameters
+        ----------
+        number : `int`
+            An id from `reserve`.
+        name, module : `str`
+            Its class, and the Python module that knows it.
+        parts : sequence of sequences of rows
+            One sequence a table.
+
+        Returns
+        -------
+        number : `int`
+        """
+        for part, rows in enumerate(parts):
+            table = self._table(rows[0], name)
+            self.index.append((number, table + 1, part, len(self.tables[table].rows), len(rows), name, module))
+            self.tables[table].rows.extend(rows)
+        return number
+
+    def hdus(self) -> list[fits.BinTableHDU]:
+        """The index and the tables."""
+        columns = [("id", "1J"), ("cat.archive", "1J"), ("cat.persistable", "1J"), ("row0", "1J")]
+        columns += [("nrows", "1J"), ("name", "64A"), ("module", "64A")]
+        entries = [
+            {column: (form, value) for (column, form), value in zip(columns, entry, strict=True)}
+            for entry in self.index
+        ]
+        index = _hdu(tuple(columns), entries, "ARCHIVE_INDEX", "ARCHIVE_INDEX", 0)
+        index.header["AR_NCAT"] = len(self.tables) + 1
+        index.header["HIERARCH AFW_TABLE_VERSION"] = 3
+        hdus = [index]
+        for number, table in enumerate(self.tables, 1):
+            hdu = _hdu(table.shape, table.rows, table.name, "ARCHIVE_DATA", number)
+            earlier = sum(other.name == table.name for other in self.tables[: number - 1])
+            if earlier:
+                hdu.header["EXTVER"] = earlier + 1
+            names = {entry[5] for entry in self.index if entry[1] == number}
+            for name in sorted(names):
+                hdu.header.append(("AR_NAME", name), end=True)
+            hdus.append(hdu)
+        return hdus
+
+    def _table(self, row: Row, name: str) -> int:
+        """The number of the table with this row's columns, made if there is none."""
+        shape = tuple((column, form) for column, (form, _) in row.items())
+        for number, table in enumerate(self.tables):
+            if table.shape == shape:
+                return number
+        self.tables.append(_Table(shape, name))
+        return len(self.tables) - 1
+
+
+def _raw(hdu: Any) -> NDArray[Any]:
+    """A table's rows as they stand in the file, without astropy's conversions."""
+    if not isinstance(hdu, fits.BinTableHDU):
+        raise DataError("an archive table is no table", "get a whole copy of this file")
+    if hdu.header["NAXIS2"] == 0:
+        return np.zeros(0, hdu.columns.dtype)
+    return np.asarray(hdu.data.view(np.ndarray))
+
+
+def _hdu(
+    shape: tuple[tuple[str, str], ...], rows: Sequence[Row], name: str, kind: str, number: int
+) -> fits.BinTableHDU:
+    """One archive table."""
+    columns = [
+        fits.Column(column, form, array=np.array([row[column][1] for row in rows])) for column, form in shape
+    ]
+    hdu = fits.BinTableHDU.from_columns(columns, name=name)
+    hdu.header["EXTTYPE"] = kind
+    hdu.header["AR_CATN"] = number
+    return hdu

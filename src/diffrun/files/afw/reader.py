@@ -1,0 +1,249 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Read an exposure as any afw from 12.1 to today's has written it (afw.md 1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from astropy.io import fits
+from numpy.typing import NDArray
+
+from diffrun.errors import DataError
+from diffrun.files import fits as door
+from diffrun.files.afw import cards, persistence
+from diffrun.files.afw import wcs as worlds
+from diffrun.files.afw.archive import Archive
+from diffrun.files.afw.exposure import DEFAULT_PLANES, Exposure, Psf
+from diffrun.files.afw.kernel import LinearCombinationKernel
+
+#: Flux of an AB magnitude 0 source in nJy, as afw rounds it.
+FLUX_MAG0_NJY = 3630780547701.0024
+_MAX_EXPINFO = 2
+_ANEW = "get a whole copy of this file, or make it anew"
+
+
+@dataclass(frozen=True)
+class ExposureSummary:
+    """All that an exposure's file says but its pixels.
+
+    Attributes
+    ----------
+    shape : `tuple` [`int`, `int`]
+        (ny, nx).
+    xy0 : `tuple` [`int`, `int`]
+        Parent pixel (x, y) of the first pixel.
+    wcs : `diffrun.files.afw.wcs.TanSipWcs`
+    psf : `diffrun.files.afw.exposure.Psf` or `None`
+    filter : `str`
+        Band, or '_unknown_'.
+    flux_mag0, flux_mag0_err : `float`
+        Counts of an AB magnitude 0 source, NaN when not calibrated.
+    mjd : `float`
+        Middle of the exposure, TAI.
+    exposure_time : `float`
+        Seconds.
+    metadata : `dict`
+        Further cards.
+    """
+
+    shape: tuple[int, int]
+    xy0: tuple[int, int]
+    wcs: Any
+    psf: Psf | None
+    filter: str
+    flux_mag0: float
+    flux_mag0_err: float
+    mjd: float
+    exposure_time: float
+    metadata: dict[str, bool | int | float | str]
+
+
+def read_exposure(path: Path) -> Exposure:
+    """Read an exposure: pixels, PSF, WCS, zero point and the rest of its header.
+
+    Parameters
+    ----------
+    path : `pathlib.Path`
+        A FITS file with image, mask and variance in HDUs 1 to 3, plain or compressed; an image in HDU 0
+        has a blank mask and variance, as in afw.
+
+    Returns
+    -------
+    exposure : `Exposure`
+        float32 and int32 arrays of its own. Mask planes have the default bits, further ones the next.
+
+    Raises
+    ------
+    diffrun.errors.DataError
+        If the file is damaged or holds what cannot be used; the message names it.
+    """
+    with door.reading(path), door.open_hdus(path) as hdus:
+        try:
+            summary = _summary(hdus)
+            image, mask, variance, planes = _planes(hdus)
+        except DataError as error:
+            raise DataError(f"{path}: {error.message}", error.remedy) from error
+    return Exposure(
+        image=image,
+        mask=mask,
+        variance=variance,
+        wcs=summary.wcs,
+        psf=summary.psf,
+        xy0=summary.xy0,
+        planes=planes,
+        filter=summary.filter,
+        flux_mag0=summary.flux_mag0,
+        flux_mag0_err=summary.flux_mag0_err,
+        mjd=summary.mjd,
+        exposure_time=summary.exposure_time,
+        metadata=summary.metadata,
+    )
+
+
+def read_summary(path: Path) -> ExposureSummary:
+    """Read all but the pixels of an exposure; raises as `read_exposure`."""
+    with door.reading(path), door.open_hdus(path, pixels=False) as hdus:
+        try:
+            return _summary(hdus)
+        except DataError as error:
+            raise DataError(f"{path}: {error.message}", error.remedy) from error
+
+
+def read_kernel(path: Path) -> LinearCombinationKernel:
+    """Read a stand-alone kernel, object 1 of an archive whose index is HDU 1.
+
+    Raises
+    ------
+    diffrun.errors.DataError
+        If the file is damaged or holds no kernel that can be used.
+    """
+    with door.reading(path), door.open_hdus(path) as hdus:
+        archive = Archive.read(hdus, 1)
+        return persistence.read_kernel_object(archive, 1, (0.0, 0.0, 4096.0, 4096.0))
+
+
+def _summary(hdus: fits.HDUList) -> ExposureSummary:
+    """Everything but the pixels."""
+    where = _image_hdu(hdus)
+    image_header = hdus[where].header
+    # Without INHERIT afw ignores the primary's cards.
+    header = hdus[0].header if image_header.get("INHERIT") is True else image_header
+    version = int(header.get("EXPINFO_V", 0))
+    if version > _MAX_EXPINFO:
+        raise DataError(f"EXPINFO_V {version} is newer than {_MAX_EXPINFO}, the last one known", "update diffrun")
+    archive = Archive.read(hdus, int(header["AR_HDU"]) - 1) if int(header.get("AR_HDU", 0)) else Archive({})
+    ny, nx = hdus[where].shape[-2:]
+    xy0 = cards.origin(image_header)
+    box = (float(xy0[0]), float(xy0[1]), float(xy0[0] + nx - 1), float(xy0[1] + ny - 1))
+    psf_id = _component(header, "PSF")
+    flux_mag0, flux_mag0_err = _zero_point(header, archive)
+    return ExposureSummary(
+        shape=(ny, nx),
+        xy0=xy0,
+        wcs=_wcs(header, image_header, archive, xy0),
+        psf=persistence.read_psf(archive, psf_id, box) if psf_id else None,
+        filter=_filter(header, archive),
+        flux_mag0=flux_mag0,
+        flux_mag0_err=flux_mag0_err,
+        mjd=cards.middle(header),
+        exposure_time=cards.number(header, "EXPTIME"),
+        metadata=cards.metadata(header),
+    )
+
+
+def _image_hdu(hdus: fits.HDUList) -> int:
+    """0 or 1, whichever holds the image."""
+    where = 0 if hdus[0].shape else 1
+    if where == len(hdus) or not hdus[where].is_image or len(hdus[where].shape) not in (2, 3):
+        raise DataError("there is no image in HDU 0 or 1", _ANEW)
+    if len(hdus[where].shape) == 3 and hdus[where].shape[0] != 1:
+        raise DataError(f"the image has {hdus[where].shape[0]} planes", "give a two-dimensional image")
+    if 0 in hdus[where].shape:
+        raise DataError("the image has no pixels", _ANEW)
+    return where
+
+
+def _component(header: fits.Header, name: str) -> int:
+    """The archive id of a component, 0 for none."""
+    return int(header.get(f"ARCHIVE_ID_{name}", header.get(f"{name}_ID", 0)))
+
+
+def _wcs(header: fits.Header, image_header: fits.Header, archive: Archive, xy0: tuple[int, int]) -> Any:
+    """The archive's TanWcs, else the image header's; `None` where there is neither."""
+    number = _component(header, "WCS")
+    if number and archive.name(number) == "TanWcs":
+        return persistence.read_tan_wcs(archive, number)
+    if "CTYPE1" in image_header:
+        return worlds.from_header(image_header, xy0)
+    if _component(header, "SKYWCS"):
+        raise DataError(
+            "the WCS is an AST frame set that no FITS header can hold",
+            "give an image with a TAN or TAN-SIP world coordinate system",
+        )
+    return None
+
+
+def _zero_point(header: fits.Header, archive: Archive) -> tuple[float, float]:
+    """Counts of an AB magnitude 0 source and their error; NaN when not calibrated."""
+    number = _component(header, "PHOTOCALIB")
+    if number:
+        mean, error = persistence.read_calibration(archive, number)
+        if mean > 0:
+            return FLUX_MAG0_NJY / mean, FLUX_MAG0_NJY * error / mean**2
+        return float("nan"), 0.0
+    flux, error = cards.number(header, "FLUXMAG0"), cards.number(header, "FLUXMAG0ERR")
+    return (flux, error if error >= 0 else 0.0) if flux > 0 else (float("nan"), 0.0)
+
+
+def _filter(header: fits.Header, archive: Archive) -> str:
+    """The band by its label, else by the FILTER card."""
+    number = _component(header, "FILTER")
+    if number:
+        return persistence.read_band(archive, number) or "_unknown_"
+    return str(header.get("FILTER", "_unknown_")).strip() or "_unknown_"
+
+
+def _planes(
+    hdus: fits.HDUList,
+) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.float32], dict[str, int]]:
+    """Image, mask, variance, and the planes of the mask."""
+    if _image_hdu(hdus) == 0:
+        image = _pixels(hdus[0])
+        return image, np.zeros(image.shape, np.int32), np.zeros_like(image), dict(DEFAULT_PLANES)
+    for number, kind in ((1, "IMAGE"), (2, "MASK"), (3, "VARIANCE")):
+        found = hdus[number].header.get("EXTTYPE", kind) if number < len(hdus) else "missing"
+        if str(found).strip() != kind or not hdus[number].is_image:
+            raise DataError(f"HDU {number} should be the {kind}, and is {str(found).strip()}", _ANEW)
+    image, variance = _pixels(hdus[1]), _pixels(hdus[3])
+    raw = _integers(hdus[2])
+    if not image.shape == raw.shape == variance.shape:
+        raise DataError(f"image {image.shape}, mask {raw.shape}, variance {variance.shape} differ in shape", _ANEW)
+    origins = {cards.origin(hdus[number].header) for number in (1, 2, 3)}
+    if len(origins) > 1:
+        raise DataError(f"image, mask and variance have the origins {sorted(origins)}", "make the file anew")
+    mask, planes = cards.renumber(raw, cards.plane_bits(hdus[2].header))
+    return image, mask, variance, planes
+
+
+def _pixels(hdu: Any) -> NDArray[np.float32]:
+    """An image plane as float32, with its scale applied."""
+    data = hdu.data.reshape(hdu.shape[-2:])
+    scale, zero = float(hdu.header.get("BSCALE", 1)), float(hdu.header.get("BZERO", 0))
+    if (scale, zero) != (1.0, 0.0):
+        data = data * scale + zero
+    return np.ascontiguousarray(data, np.float32)
+
+
+def _integers(hdu: Any) -> NDArray[np.int32]:
+    """A mask plane as int32; its BLANK card means nothing."""
+    data = hdu.data.reshape(hdu.shape[-2:])
+    scale, zero = float(hdu.header.get("BSCALE", 1)), float(hdu.header.get("BZERO", 0))
+    if data.dtype.kind not in "iu" or scale != 1 or zero != round(zero):
+        raise DataError(f"the mask has pixels of the type {data.dtype.name}, scale {scale}", "make the file anew")
+    mask = np.array(data, np.int32)
+    if zero:
+        mask += np.int32(zero)
+    return mask
