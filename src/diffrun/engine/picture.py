@@ -1,0 +1,289 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""One picture of a difference: science | matched template | difference, with the DIA sources marked.
+
+Grey is light, colour is ours: the marks use the colours of Okabe and Ito, which the colour-blind can tell
+apart, and different shapes. All arrays have row 0 at the bottom of the picture.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from diffrun.engine.quality import DIPOLE, NEGATIVE, POSITIVE, Sources, robust_std
+
+WIDTH = 1920
+MARGIN = 24
+GAP = 12
+STAMPS = 8
+STAMP_HALF = 15
+
+BACKGROUND = (22, 24, 28)
+INK = (232, 232, 228)
+QUIET = (150, 154, 160)
+NO_DATA = (58, 66, 84)
+COLOURS = {POSITIVE: (255, 176, 0), NEGATIVE: (86, 180, 233), DIPOLE: (230, 110, 190)}
+NAMES = {POSITIVE: "positive", NEGATIVE: "negative", DIPOLE: "dipole"}
+
+Float = NDArray[np.float32]
+Bool = NDArray[np.bool_]
+Colour = tuple[int, int, int]
+Draw = ImageDraw.ImageDraw
+
+
+@dataclass(frozen=True)
+class Scene:
+    """All that is drawn.
+
+    Attributes
+    ----------
+    science, matched, difference : `numpy.ndarray`, (ny, nx), float32
+        The same pixels of the three images, their sky at 0.
+    dark : `numpy.ndarray`, (3, ny, nx), bool
+        Where each image holds nothing that could be looked at.
+    sky_noise, noise : `float`
+        Noise per pixel of the science image's sky, and of the difference.
+    sources : `Sources`
+        Positions in pixels of these arrays.
+    north, east : `tuple` [`float`, `float`]
+        Unit vectors in pixels, y up.
+    pixel_scale : `float`
+        Arcseconds a pixel.
+    title : `str`
+    captions : `tuple` of `str`
+        One for each panel.
+    footer : `str`
+    """
+
+    science: Float
+    matched: Float
+    difference: Float
+    dark: Bool
+    sky_noise: float
+    noise: float
+    sources: Sources
+    north: tuple[float, float]
+    east: tuple[float, float]
+    pixel_scale: float
+    title: str
+    captions: tuple[str, str, str]
+    footer: str
+
+
+def png(scene: Scene) -> bytes:
+    """The picture as a PNG file; the same scene gives the same bytes."""
+    buffer = io.BytesIO()
+    draw_scene(scene).save(buffer, "PNG", compress_level=6)
+    return buffer.getvalue()
+
+
+def draw_scene(scene: Scene) -> Image.Image:
+    """Lay out title, panels, the strip of single sources, and the key."""
+    side = (WIDTH - 2 * MARGIN - 2 * GAP) // 3
+    ny, nx = scene.science.shape
+    scale = min(side / nx, 1.25 * side / ny)
+    size = (max(1, round(nx * scale)), max(1, round(ny * scale)))
+    chosen = most_significant(scene.sources, STAMPS)
+    stamp = ((WIDTH - 2 * MARGIN - (STAMPS - 1) * GAP) // STAMPS - 4) // 3
+    top = 104
+    strip = top + size[1] + 56
+    height = strip + (stamp + 48 if chosen else 0) + 44
+    canvas = Image.new("RGB", (WIDTH, height), BACKGROUND)
+    draw = ImageDraw.Draw(canvas)
+    draw.text((MARGIN, 18), scene.title, INK, font(30))
+    for k, panel in enumerate(panels(scene, size)):
+        left = MARGIN + k * (side + GAP) + (side - size[0]) // 2
+        draw.text((left, top - 32), scene.captions[k], INK if k == 2 else QUIET, font(20))
+        canvas.paste(panel, (left, top))
+        if k == 2:
+            _mark(draw, scene, (left, top), size, chosen)
+        if k == 0:
+            _compass(draw, scene, (left, top), size)
+    _key(draw, scene, top + size[1] + 16)
+    if chosen:
+        _strip(canvas, scene, chosen, stamp, strip)
+    draw.text((MARGIN, height - 34), scene.footer, QUIET, font(18))
+    return canvas
+
+
+def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """The font that comes with Pillow, so that every machine draws the same."""
+    return ImageFont.load_default(size)
+
+
+def panels(scene: Scene, size: tuple[int, int]) -> list[Image.Image]:
+    """The three images, shrunk to ``size``: a common asinh stretch for two, a linear one for the last."""
+    planes = (scene.science, scene.matched, scene.difference)
+    shrunk = [_resample(plane, ~dark, size) for plane, dark in zip(planes, scene.dark, strict=True)]
+    spread = [robust_std(value[use]) if use.any() else 1.0 for value, use in shrunk]
+    limit = 7.0 * (spread[2] or 1.0)
+    greys = [asinh_grey(value, scene.sky_noise) for value, _ in shrunk[:2]]
+    greys.append(linear_grey(shrunk[2][0], limit))
+    return [_grey_image(grey, use) for grey, (_, use) in zip(greys, shrunk, strict=True)]
+
+
+def asinh_grey(image: Float, sigma: float) -> Float:
+    """Grey from 0 to 1 by asinh (Lupton et al. 2004, PASP 116, 133): sky noise and cores both keep shape."""
+    value = np.maximum(image / (2.0 * sigma) + 1.0, 0)
+    return np.asarray(np.clip(np.arcsinh(value) / np.arcsinh(400.0), 0, 1))
+
+
+def linear_grey(image: Float, limit: float) -> Float:
+    """Grey from 0 to 1, linear between -limit and +limit."""
+    return np.asarray(np.clip(0.5 + image / (2 * limit), 0, 1))
+
+
+def most_significant(sources: Sources, n: int) -> list[int]:
+    """The n unflagged sources with the largest absolute S/N, the largest first."""
+    clean = np.flatnonzero(~sources.flagged & np.isfinite(sources.x) & np.isfinite(sources.y))
+    order = np.argsort(-np.abs(sources.snr[clean]), kind="stable")
+    return [int(i) for i in clean[order[:n]]]
+
+
+def _resample(image: Float, use: Bool, size: tuple[int, int]) -> tuple[Float, Bool]:
+    """Average over the good pixels under each new pixel; and where there are any."""
+    method = Image.Resampling.BOX if size[0] <= image.shape[1] else Image.Resampling.NEAREST
+    good = use & np.isfinite(image)
+
+    def resize(plane: Float) -> Float:
+        return np.asarray(Image.fromarray(plane).resize(size, method), np.float32)
+
+    weight = resize(good.astype(np.float32))
+    value = resize(np.where(good, image, np.float32(0)))
+    return value / np.maximum(weight, np.float32(1e-6)), weight > 0.5
+
+
+def _grey_image(grey: Float, use: Bool) -> Image.Image:
+    """A grey plane as RGB with y up, unusable pixels in one quiet colour."""
+    grey = np.where(use, grey, np.float32(0))
+    rgb = np.repeat((grey * 255 + 0.5).astype(np.uint8)[:, :, None], 3, axis=2)
+    rgb[~use] = NO_DATA
+    return Image.fromarray(np.ascontiguousarray(rgb[::-1]))
+
+
+def _mark(
+    draw: Draw, scene: Scene, origin: tuple[int, int], size: tuple[int, int], numbered: list[int]
+) -> None:
+    """Mark every source on the difference, and number those of the strip."""
+    ny, nx = scene.science.shape
+    radius = max(9.0, 12 * size[0] / nx)
+    number = {source: k + 1 for k, source in enumerate(numbered)}
+    places = zip(scene.sources.x.tolist(), scene.sources.y.tolist(), strict=True)
+    for i, (x, y) in enumerate(places):
+        if not (np.isfinite(x) and np.isfinite(y)):
+            continue
+        px = origin[0] + (x + 0.5) * size[0] / nx
+        py = origin[1] + size[1] - (y + 0.5) * size[1] / ny
+        kind, dim = int(scene.sources.kind[i]), bool(scene.sources.flagged[i])
+        draw_mark(draw, (px, py), radius, kind, dim)
+        if i in number:
+            left = px + radius + 3 if px + radius + 30 < origin[0] + size[0] else px - radius - 18
+            _outlined(draw, (left, py - 11), str(number[i]), COLOURS[kind], 20)
+
+
+def draw_mark(draw: Draw, at: tuple[float, float], radius: float, kind: int, dim: bool) -> None:
+    """A circle for positive, a square for negative, a lozenge for a dipole; thin and darker if flagged."""
+    x, y = at
+    colour = tuple(c // 2 + 20 for c in COLOURS[kind]) if dim else COLOURS[kind]
+    width = 1 if dim else 2
+    if kind == POSITIVE:
+        draw.ellipse((x - radius, y - radius, x + radius, y + radius), outline=colour, width=width)
+    elif kind == NEGATIVE:
+        half = 0.88 * radius
+        draw.rectangle((x - half, y - half, x + half, y + half), outline=colour, width=width)
+    else:
+        reach = 1.2 * radius
+        corners = [(x, y - reach), (x + reach, y), (x, y + reach), (x - reach, y), (x, y - reach)]
+        draw.line(corners, fill=colour, width=width, joint="curve")
+
+
+def _outlined(draw: Draw, at: tuple[float, float], text: str, colour: Colour, size: int) -> None:
+    """Text that can be read on any grey."""
+    draw.text(at, text, colour, font(size), stroke_width=2, stroke_fill=BACKGROUND)
+
+
+def _compass(draw: Draw, scene: Scene, origin: tuple[int, int], size: tuple[int, int]) -> None:
+    """A scale bar, and the directions of north and east."""
+    per_pixel = size[0] / scene.science.shape[1]
+    length = round_length(0.22 * scene.science.shape[1] * scene.pixel_scale)
+    bar = length / scene.pixel_scale * per_pixel
+    x, y = origin[0] + 20, origin[1] + size[1] - 22
+    draw.line((x - 1, y, x + bar + 1, y), BACKGROUND, 7)
+    draw.line((x, y, x + bar, y), INK, 3)
+    _outlined(draw, (x, y - 32), f"{length:g} arcsec", INK, 20)
+    centre = (origin[0] + size[0] - 70, origin[1] + size[1] - 70)
+    for name, (dx, dy) in (("N", scene.north), ("E", scene.east)):
+        tip = (centre[0] + 38 * dx, centre[1] - 38 * dy)
+        draw.line((*centre, *tip), BACKGROUND, 6)
+        draw.line((*centre, *tip), INK, 2)
+        label = (centre[0] + 54 * dx, centre[1] - 54 * dy)
+        draw.text(label, name, INK, font(20), anchor="mm", stroke_width=2, stroke_fill=BACKGROUND)
+
+
+def round_length(most: float) -> float:
+    """The largest of 1, 2, 5 times a power of ten that is not above ``most``."""
+    power = 10.0 ** np.floor(np.log10(most))
+    return float(next(step * power for step in (5, 2, 1) if step * power <= most * 1.0001))
+
+
+def _key(draw: Draw, scene: Scene, y: int) -> None:
+    """What the marks and the quiet colour mean, with counts."""
+    counts = scene.sources.counts()
+    x = float(MARGIN)
+    for kind in (POSITIVE, NEGATIVE, DIPOLE):
+        draw_mark(draw, (x + 11, y + 12), 9, kind, False)
+        x = _word(draw, (x + 30, y), f"{counts[NAMES[kind]]} {NAMES[kind]}", INK)
+    draw_mark(draw, (x + 11, y + 12), 9, POSITIVE, True)
+    x = _word(draw, (x + 30, y), f"{counts['flagged']} of them flagged", INK)
+    draw.rectangle((x, y + 3, x + 22, y + 21), fill=NO_DATA, outline=QUIET)
+    _word(draw, (x + 32, y), "no usable data", INK)
+
+
+def _word(draw: Draw, at: tuple[float, float], text: str, colour: Colour) -> float:
+    """Write, and give the x where the next word may begin."""
+    draw.text(at, text, colour, font(20))
+    return at[0] + draw.textlength(text, font(20)) + 34
+
+
+def _strip(canvas: Image.Image, scene: Scene, chosen: Sequence[int], stamp: int, top: int) -> None:
+    """Science, matched template and difference around single sources, at pixel size."""
+    draw = ImageDraw.Draw(canvas)
+    for k, i in enumerate(chosen):
+        left = MARGIN + k * (3 * stamp + 4 + GAP)
+        kind = int(scene.sources.kind[i])
+        label = f"{k + 1}   S/N {scene.sources.snr[i]:+.0f}"
+        draw.text((left, top), label, COLOURS[kind], font(20))
+        for j, image in enumerate(_stamps(scene, i, stamp)):
+            canvas.paste(image, (left + j * (stamp + 2), top + 30))
+
+
+def _stamps(scene: Scene, source: int, size: int) -> list[Image.Image]:
+    """Three enlarged cut-outs; pixels beyond the image are shown as unusable."""
+    half = STAMP_HALF
+    column, row = round(float(scene.sources.x[source])), round(float(scene.sources.y[source]))
+    planes = (scene.science, scene.matched, scene.difference)
+    limit = 7.0 * scene.noise
+    out = []
+    for k, plane in enumerate(planes):
+        image = cut(plane, column, row, half, np.float32(0))
+        dark = cut(scene.dark[k], column, row, half, np.True_)
+        grey = linear_grey(image, limit) if k == 2 else asinh_grey(image, scene.sky_noise)
+        out.append(_grey_image(grey, ~dark).resize((size, size), Image.Resampling.NEAREST))
+    return out
+
+
+def cut(
+    plane: NDArray[np.generic], column: int, row: int, half: int, outside: np.generic
+) -> NDArray[np.generic]:
+    """The square of side ``2 half + 1`` about a pixel, filled with ``outside`` beyond the image."""
+    out = np.full((2 * half + 1, 2 * half + 1), outside)
+    y0, x0 = row - half, column - half
+    y1, x1 = max(y0, 0), max(x0, 0)
+    inner = plane[y1 : max(row + half + 1, y1), x1 : max(column + half + 1, x1)]
+    out[y1 - y0 : y1 - y0 + inner.shape[0], x1 - x0 : x1 - x0 + inner.shape[1]] = inner
+    return out

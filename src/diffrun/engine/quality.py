@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Numbers that tell whether a difference image is good, from its products alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diffrun.files.afw.catalog import Catalog
+from diffrun.files.afw.exposure import Exposure
+
+#: Pixels with any of these planes are no blank sky.
+NOT_SKY = ("BAD", "SAT", "EDGE", "NO_DATA", "DETECTED", "DETECTED_NEGATIVE", "INTRP", "CR", "SUSPECT")
+#: Pixels with any of these planes hold no light that could be compared.
+NO_LIGHT = ("BAD", "SAT", "EDGE", "NO_DATA", "INTRP", "CR")
+
+_STAR_RADIUS = 6.0
+_STAR_SNR = (20.0, 1000.0)
+_STAR_FLAGS = (
+    "base_PixelFlags_flag_edge",
+    "base_PixelFlags_flag_saturated",
+    "base_PixelFlags_flag_interpolated",
+    "base_PixelFlags_flag_cr",
+    "base_PixelFlags_flag_bad",
+)
+_SOURCE_FLAGS = (
+    "base_PixelFlags_flag_edge",
+    "base_PixelFlags_flag_saturated",
+    "base_PixelFlags_flag_bad",
+    "base_PixelFlags_flag_interpolatedCenter",
+    "base_PixelFlags_flag_crCenter",
+)
+
+POSITIVE, NEGATIVE, DIPOLE = 0, 1, 2
+
+Bool = NDArray[np.bool_]
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What is shown and counted of each DIA source.
+
+    Attributes
+    ----------
+    x, y : `numpy.ndarray`, (n,), float64
+        Parent pixels, of the peak where the centroid failed.
+    kind : `numpy.ndarray`, (n,), int8
+        `POSITIVE`, `NEGATIVE` or `DIPOLE`.
+    flagged : `numpy.ndarray`, (n,), bool
+        Where the centre or the footprint has bad pixels.
+    snr : `numpy.ndarray`, (n,), float64
+        Signed S/N of the PSF flux, 0 where it has none.
+    """
+
+    x: Array
+    y: Array
+    kind: NDArray[np.int8]
+    flagged: Bool
+    snr: Array
+
+    def counts(self) -> dict[str, int]:
+        """How many there are of each kind, and how many of them all are flagged."""
+        return {
+            "total": len(self.x),
+            "positive": int(np.sum(self.kind == POSITIVE)),
+            "negative": int(np.sum(self.kind == NEGATIVE)),
+            "dipole": int(np.sum(self.kind == DIPOLE)),
+            "flagged": int(np.sum(self.flagged)),
+        }
+
+
+def sources(catalog: Catalog, difference: Exposure) -> Sources:
+    """Read positions, kinds and flags from a diaSrc catalogue of the engine or of the stack."""
+    flux, error = catalog.flux("slot_PsfFlux")
+    with np.errstate(divide="ignore", invalid="ignore"):
+        snr = np.nan_to_num(np.asarray(flux / error, float), nan=0.0, posinf=0.0, neginf=0.0)
+    x, y = _positions(catalog, difference)
+    dipole = _flag(catalog, "ip_diffim_DipoleFit_flag_classification")
+    negative = snr < 0
+    kind = np.where(dipole, DIPOLE, np.where(negative, NEGATIVE, POSITIVE)).astype(np.int8)
+    flagged = np.zeros(len(catalog), bool)
+    for name in _SOURCE_FLAGS:
+        flagged |= _flag(catalog, name)
+    return Sources(x, y, kind, flagged, snr)
+
+
+def _positions(catalog: Catalog, difference: Exposure) -> tuple[Array, Array]:
+    """Centroids, or the sky positions carried into pixels where a centroid is not finite."""
+    x = np.array(catalog["slot_Centroid_x"], float)
+    y = np.array(catalog["slot_Centroid_y"], float)
+    lost = ~(np.isfinite(x) & np.isfinite(y))
+    if lost.any() and difference.wcs is not None:
+        ra, dec = (np.degrees(np.asarray(catalog[name], float)[lost]) for name in ("coord_ra", "coord_dec"))
+        x[lost], y[lost] = difference.wcs.sky_to_pixel(ra, dec)
+    return x, y
+
+
+def _flag(catalog: Catalog, name: str) -> Bool:
+    """A flag column, all false if this catalogue does not have it."""
+    return np.asarray(catalog[name], bool) if name in catalog.names else np.zeros(len(catalog), bool)
+
+
+def blank_sky(difference: Exposure, science: Exposure) -> Bool:
+    """Pixels with no source and no defect in either image, (ny, nx)."""
+    blank = ~(difference.has(*NOT_SKY) | science.has(*NOT_SKY))
+    blank &= np.isfinite(difference.image) & np.isfinite(difference.variance) & (difference.variance > 0)
+    return np.asarray(blank)
+
+
+def pull(difference: Exposure) -> NDArray[np.float32]:
+    """Difference over the square root of its variance plane, NaN where the variance is not positive."""
+    variance = np.where(difference.variance > 0, difference.variance, np.float32(np.nan))
+    return np.asarray(difference.image / np.sqrt(variance))
+
+
+def robust_std(values: NDArray[np.floating]) -> float:
+    """Half of the distance between the 15.865 and 84.135 percentiles: sigma of a Gaussian."""
+    low, high = np.percentile(values, [15.865525, 84.134475])
+    return float((high - low) / 2)
+
+
+def noise(difference: Exposure, blank: Bool) -> dict[str, float | int | None]:
+    """How true the variance plane is to the noise, and how independent neighbours are.
+
+    Parameters
+    ----------
+    difference : `Exposure`
+    blank : `numpy.ndarray`, (ny, nx), bool
+        Pixels to use, from `blank_sky`.
+
+    Returns
+    -------
+    noise : `dict`
+        ``noise_ratio``, the robust standard deviation of the pull (1 is right), ``lag1_correlation``, the
+        mean of the correlations with the next pixel in x and in y (0 is right) and ``sky_pixels``; `None`
+        where there are fewer than 1000 pixels of blank sky.
+    """
+    count = int(blank.sum())
+    if count < 1000:
+        return {"noise_ratio": None, "lag1_correlation": None, "sky_pixels": count}
+    values = pull(difference)
+    ratio = robust_std(values[blank])
+    centred = np.clip(values - np.median(values[blank]), -5 * ratio, 5 * ratio)
+    along_x = _correlation(centred[:, :-1], centred[:, 1:], blank[:, :-1] & blank[:, 1:])
+    along_y = _correlation(centred[:-1], centred[1:], blank[:-1] & blank[1:])
+    return {
+        "noise_ratio": round(ratio, 4),
+        "lag1_correlation": round((along_x + along_y) / 2, 4),
+        "sky_pixels": count,
+    }
+
+
+def _correlation(first: NDArray[np.float32], second: NDArray[np.float32], use: Bool) -> float:
+    a, b = first[use].astype(float), second[use].astype(float)
+    return float(np.dot(a, b) / np.sqrt(np.dot(a, a) * np.dot(b, b)))
+
+
+def star_residuals(difference: Exposure, catalog: Catalog) -> Array:
+    """Mean of difference²/variance within 6 px of each unsaturated star of ``src``, (n_stars,).
+
+    A star is an unflagged source of S/N 20 to 1000 that ``base_ClassificationExtendedness`` calls a point
+    or, where that is missing, whose size is within 10 % of the PSF's. Stars with any bad pixel in reach
+    are left out.
+    """
+    squares = pull(difference) ** 2
+    good = np.isfinite(squares) & ~difference.has(*NO_LIGHT)
+    (ny, nx), (x0, y0) = difference.shape, difference.xy0
+    reach = int(np.ceil(_STAR_RADIUS))
+    dy, dx = np.mgrid[-reach : reach + 1, -reach : reach + 1]
+    found = []
+    for x, y in _stars(catalog, difference):
+        column, row = round(x - x0), round(y - y0)
+        if not (reach <= column < nx - reach and reach <= row < ny - reach):
+            continue
+        box = np.s_[row - reach : row + reach + 1, column - reach : column + reach + 1]
+        inside = np.hypot(dx - (x - x0 - column), dy - (y - y0 - row)) <= _STAR_RADIUS
+        if good[box][inside].all():
+            found.append(float(squares[box][inside].mean(dtype=float)))
+    return np.array(found)
+
+
+def _stars(catalog: Catalog, difference: Exposure) -> Iterator[tuple[float, float]]:
+    flux, error = catalog.flux("slot_PsfFlux")
+    with np.errstate(divide="ignore", invalid="ignore"):
+        snr = np.asarray(flux, float) / np.asarray(error, float)
+    x, y = np.asarray(catalog["slot_Centroid_x"], float), np.asarray(catalog["slot_Centroid_y"], float)
+    use = (snr > _STAR_SNR[0]) & (snr < _STAR_SNR[1]) & np.isfinite(x) & np.isfinite(y)
+    for name in _STAR_FLAGS:
+        use &= ~_flag(catalog, name)
+    use &= _points(catalog, difference, use)
+    yield from zip(x[use].tolist(), y[use].tolist(), strict=True)
+
+
+def _points(catalog: Catalog, difference: Exposure, use: Bool) -> Bool:
+    """Which sources are points: by extendedness, else by size."""
+    if "base_ClassificationExtendedness_value" in catalog.names:
+        return np.asarray(np.asarray(catalog["base_ClassificationExtendedness_value"], float) < 0.5)
+    size = np.asarray(catalog["slot_Shape_xx"], float) + np.asarray(catalog["slot_Shape_yy"], float)
+    if {"base_SdssShape_psf_xx", "base_SdssShape_psf_yy"} <= set(catalog.names):
+        point = np.asarray(catalog["base_SdssShape_psf_xx"] + catalog["base_SdssShape_psf_yy"], float)
+    elif use.any():
+        point = np.full(len(size), np.nanpercentile(size[use], 20))
+    else:
+        return use
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.abs(np.sqrt(size / point) - 1) < 0.1)

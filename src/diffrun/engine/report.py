@@ -1,0 +1,278 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""A picture and a few telling numbers from the products of a finished run, the engine's or the stack's.
+
+    python -m diffrun.engine.report OUT --science visit=230 --template visit=250
+
+writes ``picture.png`` and ``summary.json`` into the output repository OUT.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+from diffrun.engine import boost, picture, quality
+from diffrun.engine.smoothpsf import fwhm
+from diffrun.engine.survey import parse_keys
+from diffrun.errors import DiffrunError, UsageError
+from diffrun.files.afw.catalog import Catalog
+from diffrun.files.afw.exposure import Exposure
+from diffrun.files.afw.kernel import LinearCombinationKernel
+from diffrun.files.afw.reader import read_catalog, read_exposure, read_kernel, read_summary
+from diffrun.files.atomic import write_bytes
+from diffrun.repository import paths
+from diffrun.repository.dataid import DataId, short_name
+from diffrun.repository.gen2 import Repository
+
+_FILES = ("differenceExp", "matchedExp", "diaSrc", "kernel", "metadata")
+_SUBTRACT = "imageDifference:subtract."
+
+
+@dataclass(frozen=True)
+class Products:
+    """What one run has left of one sensor; `None` for what was not written."""
+
+    science_id: DataId
+    template_id: DataId
+    science: Exposure
+    difference: Exposure
+    matched: Exposure | None
+    sources: Catalog | None
+    stars: Catalog | None
+    kernel: LinearCombinationKernel | None
+    metadata: Mapping[str, Any]
+    template_fwhm: float
+    files: Mapping[str, str]
+
+
+def read_products(
+    out: Path, science: dict[str, int | str], template: dict[str, int | str], prefix: str
+) -> Products:
+    """Read all products of one sensor.
+
+    Parameters
+    ----------
+    out : `pathlib.Path`
+        Root of the output repository; inputs are found through its ``_parent``.
+    science, template : `dict`
+        What is known of the data ids; the science id must mean one sensor with a difference.
+    prefix : `str`
+        First word of the datasets, ``deep`` unless the configuration says otherwise.
+
+    Raises
+    ------
+    RepositoryError, UsageError, DataError
+        If the products are not there, are several, or cannot be read.
+    """
+    repository = Repository.open(out)
+    science_id = _finished(repository, science, prefix)
+    place: dict[str, int | str] = {"raft": science_id.raft, "sensor": science_id.sensor}
+    template_id = repository.select(**{**place, **template})[0]
+    found = {name: repository.find(f"{prefix}Diff_{name}", science_id) for name in _FILES}
+    difference = read_exposure(repository.require(f"{prefix}Diff_differenceExp", science_id))
+    stars = repository.find("src", science_id)
+    return Products(
+        science_id,
+        template_id,
+        read_exposure(repository.require("calexp", science_id)),
+        difference,
+        read_exposure(found["matchedExp"]) if found["matchedExp"] else None,
+        read_catalog(found["diaSrc"]) if found["diaSrc"] else None,
+        read_catalog(stars) if stars else None,
+        read_kernel(found["kernel"]) if found["kernel"] else None,
+        boost.read(found["metadata"]) if found["metadata"] else {},
+        _template_fwhm(repository, template_id),
+        {name: str(paths.relative(f"{prefix}Diff_{name}", science_id)) for name in _FILES if found[name]},
+    )
+
+
+def _finished(repository: Repository, known: dict[str, int | str], prefix: str) -> DataId:
+    """The one data id that these keys mean and that has a difference."""
+    dataset = f"{prefix}Diff_differenceExp"
+    chosen = repository.select(**known)
+    there = [data_id for data_id in chosen if repository.find(dataset, data_id)]
+    if not there:
+        repository.require(dataset, chosen[0])
+    if len(there) > 1:
+        names = ", ".join(short_name(data_id.raft, data_id.sensor) for data_id in there[:8])
+        raise UsageError(f"{known} has {len(there)} differences: {names}", "give raft and sensor")
+    return there[0]
+
+
+def _template_fwhm(repository: Repository, template_id: DataId) -> float:
+    """FWHM of the template's PSF in its own pixels, NaN if it is not known any more."""
+    path = repository.find("calexp", template_id)
+    summary = read_summary(path) if path else None
+    if summary is None or summary.psf is None:
+        return float("nan")
+    (ny, nx), (x0, y0) = summary.shape, summary.xy0
+    return fwhm(summary.psf, x0 + (nx - 1) / 2, y0 + (ny - 1) / 2)
+
+
+def summarise(products: Products) -> dict[str, Any]:
+    """The numbers of ``summary.json``; `None` where a product that they need was not written."""
+    difference, facts = products.difference, products.metadata
+    blank = quality.blank_sky(difference, products.science)
+    residuals = quality.star_residuals(difference, products.stars) if products.stars else np.array([])
+    counts = quality.sources(products.sources, difference).counts() if products.sources else None
+    return {
+        "science": products.science_id.as_dict(),
+        "template": products.template_id.as_dict(),
+        "convolved": facts.get(f"{_SUBTRACT}convolved"),
+        **quality.noise(difference, blank),
+        "residual_chi2": round(float(np.median(residuals)), 4) if residuals.size else None,
+        "residual_stars": int(residuals.size),
+        "kernel": _kernel_facts(products),
+        "sources": counts,
+        "files": dict(products.files),
+    }
+
+
+def _kernel_facts(products: Products) -> dict[str, Any]:
+    facts, kernel = products.metadata, products.kernel
+    total = facts.get(f"{_SUBTRACT}spatialKernelSum")
+    if kernel is not None:
+        (ny, nx), (x0, y0) = products.difference.shape, products.difference.xy0
+        total = float(kernel.at(x0 + (nx - 1) / 2, y0 + (ny - 1) / 2).sum())
+    candidates, used = facts.get(f"{_SUBTRACT}nCandidates"), facts.get(f"{_SUBTRACT}nCandidatesUsed")
+    return {
+        "sum": None if total is None else round(total, 5),
+        "size": facts.get(f"{_SUBTRACT}ALKernelSize"),
+        "order": facts.get(f"{_SUBTRACT}spatialKernelOrder"),
+        "candidates": candidates,
+        "used": used,
+        "rejected": None if candidates is None or used is None else candidates - used,
+    }
+
+
+def scene(products: Products, summary: Mapping[str, Any]) -> picture.Scene:
+    """What is drawn of the products."""
+    science, difference = products.science, products.difference
+    blank = quality.blank_sky(difference, science)
+    blank = blank if blank.any() else np.isfinite(difference.image)
+    matched = products.matched or difference.replace(image=np.full_like(difference.image, np.nan))
+    (x0, y0), sources = difference.xy0, _shown(products)
+    north, east, scale = directions(difference)
+    return picture.Scene(
+        _level(science.image, blank),
+        _level(matched.image, blank),
+        _level(difference.image, blank),
+        np.stack(
+            [_dark(science, "NO_DATA"), _dark(matched, "NO_DATA"), _dark(difference, *quality.NO_LIGHT)]
+        ),
+        quality.robust_std(science.image[blank]),
+        quality.robust_std(difference.image[blank]),
+        quality.Sources(sources.x - x0, sources.y - y0, sources.kind, sources.flagged, sources.snr),
+        north,
+        east,
+        scale,
+        _title(products),
+        _captions(products, scale),
+        _footer(summary),
+    )
+
+
+def _shown(products: Products) -> quality.Sources:
+    if products.sources is not None:
+        return quality.sources(products.sources, products.difference)
+    nothing = np.zeros(0)
+    return quality.Sources(nothing, nothing, nothing.astype(np.int8), nothing.astype(bool), nothing)
+
+
+def _level(image: NDArray[np.float32], blank: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """The image with its sky at 0."""
+    use = blank & np.isfinite(image)
+    return image - (np.median(image[use]) if use.any() else np.float32(0))
+
+
+def _dark(exposure: Exposure, *planes: str) -> NDArray[np.bool_]:
+    return np.asarray(exposure.has(*planes) | ~np.isfinite(exposure.image))
+
+
+def directions(exposure: Exposure) -> tuple[tuple[float, float], tuple[float, float], float]:
+    """Unit vectors of north and east in pixels at the middle of an exposure, and arcseconds a pixel."""
+    (ny, nx), (x0, y0) = exposure.shape, exposure.xy0
+    x, y = x0 + (nx - 1) / 2, y0 + (ny - 1) / 2
+    ra, dec = exposure.wcs.pixel_to_sky(np.array([x]), np.array([y]))
+    step = 10.0 / 3600.0
+    vectors = []
+    for da, dd in ((0.0, step), (step / np.cos(np.radians(dec[0])), 0.0)):
+        to_x, to_y = exposure.wcs.sky_to_pixel(ra + da, dec + dd)
+        vectors.append((float(to_x[0] - x), float(to_y[0] - y)))
+    lengths = [float(np.hypot(*vector)) for vector in vectors]
+    north, east = ((dx / n, dy / n) for (dx, dy), n in zip(vectors, lengths, strict=True))
+    return north, east, 10.0 / float(np.sqrt(lengths[0] * lengths[1]))
+
+
+def _title(products: Products) -> str:
+    science, template = products.science_id, products.template_id
+    sensor = short_name(science.raft, science.sensor)
+    return f"visit {science.visit} ({science.filter}) - visit {template.visit} ({template.filter})   {sensor}"
+
+
+def _captions(products: Products, scale: float) -> tuple[str, str, str]:
+    science, difference = products.science, products.difference
+    (ny, nx), (x0, y0) = difference.shape, difference.xy0
+    middle = x0 + (nx - 1) / 2, y0 + (ny - 1) / 2
+    first = f"science {products.science_id.visit}: FWHM {_width(science, middle, scale)}"
+    width = products.template_fwhm
+    own = f" (its own FWHM {width * scale:.2f} arcsec)" if np.isfinite(width) else ""
+    second = f"matched template {products.template_id.visit}{own}"
+    if products.matched is None:
+        second = "matched template: not written"
+    return first, second, f"difference: FWHM {_width(difference, middle, scale)}"
+
+
+def _width(exposure: Exposure, at: tuple[float, float], scale: float) -> str:
+    return "unknown" if exposure.psf is None else f"{fwhm(exposure.psf, *at) * scale:.2f} arcsec"
+
+
+def _footer(summary: Mapping[str, Any]) -> str:
+    """The numbers under the picture."""
+    parts = [
+        ("noise / variance plane", summary["noise_ratio"], "{:.3f}"),
+        ("correlation of neighbours", summary["lag1_correlation"], "{:+.3f}"),
+        ("reduced chi squared at stars", summary["residual_chi2"], "{:.2f}"),
+        ("kernel sum", summary["kernel"]["sum"], "{:.4f}"),
+    ]
+    shown = [f"{name} {form.format(value)}" for name, value, form in parts if value is not None]
+    return "   |   ".join([*shown, "grey: asinh, asinh, linear to 7 sigma"])
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The program: two files in OUT, their names on standard output; one line and an exit code if it fails."""
+    parser = argparse.ArgumentParser(prog="python -m diffrun.engine.report", description=__doc__)
+    parser.add_argument("out", type=Path, metavar="OUT")
+    parser.add_argument("--science", nargs="+", required=True, metavar="KEY=VALUE")
+    parser.add_argument("--template", nargs="+", required=True, metavar="KEY=VALUE")
+    parser.add_argument("--prefix", default="deep", help="first word of the datasets (coaddName)")
+    parser.add_argument("--suffix", default="", help="put before the ending of both file names")
+    options = parser.parse_args(argv)
+    try:
+        known = parse_keys(options.science), parse_keys(options.template)
+        products = read_products(options.out, *known, options.prefix)
+        summary = summarise(products)
+        image = options.out / f"picture{options.suffix}.png"
+        numbers = options.out / f"summary{options.suffix}.json"
+        write_bytes(image, picture.png(scene(products, summary)))
+        summary["files"]["picture"] = image.name
+        write_bytes(numbers, (json.dumps(summary, indent=2) + "\n").encode())
+    except DiffrunError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    print(image)
+    print(numbers)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
