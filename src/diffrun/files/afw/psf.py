@@ -112,7 +112,7 @@ class PsfexPsf:
         return image, int(x - dx + 0.5) - width // 2, int(y - dy + 0.5) - height // 2
 
     def _sampled(self, x: float, y: float, dx: float, dy: float) -> NDArray[np.float64]:
-        """The model at (x, y), moved by (dx, dy), resampled to image pixels by Lanczos-3."""
+        """The model at (x, y), moved by (dx, dy), resampled to image pixels by Lanczos-5."""
         u = (x - self.offset[0]) / self.scale[0]
         v = (y - self.offset[1]) / self.scale[1]
         powers = [u**i * v**j for j in range(self.degree + 1) for i in range(self.degree + 1 - j)]
@@ -181,16 +181,14 @@ def _psfex_shift(centre: float) -> float:
 
 
 def _psfex_weights(length: int, step: float, shift: float) -> NDArray[np.float64]:
-    """Lanczos-3 weights from model pixels to image pixels, (image, model), each row with sum 1."""
+    """Lanczos-5 weights from model pixels to image pixels, (image, model).
+
+    Taps beyond the model count neither in the image nor in the sum of weights, and image pixels whose centre
+    lies beyond it are 0, as in PSFEx's ``vignet_resample``.
+    """
     out = int(length * step)
     out += (out + 1) % 2
-    scale = 1 / step
-    at = length // 2 - shift * scale + (np.arange(out) - out // 2) * scale
-    first = np.floor(at).astype(int) - 3
-    taps = first[:, np.newaxis] + np.arange(8)
-    weights = _lanczos(at[:, np.newaxis] - taps, 3)
-    weights /= weights.sum(axis=1, keepdims=True)
-    matrix = np.zeros((out, length))
-    rows, columns = np.nonzero((taps >= 0) & (taps < length))
-    matrix[rows, taps[rows, columns]] = weights[rows, columns]
-    return matrix
+    at = length // 2 + (np.arange(out) - out // 2 - shift) / step
+    weights = _lanczos(at[:, np.newaxis] - np.arange(length), 5)
+    inside = ((at >= 0) & (at <= length - 1))[:, np.newaxis]
+    return np.asarray(np.where(inside, weights / weights.sum(axis=1, keepdims=True), 0.0))

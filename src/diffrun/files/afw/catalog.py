@@ -1,0 +1,274 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Source catalogues as afw stores them: one column a field, one bit a flag, aliases for slots (afw.md 4)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from astropy.io import fits
+from numpy.typing import NDArray
+
+from diffrun.errors import DataError
+from diffrun.files import fits as door
+from diffrun.files.afw import cards
+from diffrun.files.atomic import write_bytes
+
+#: Field types and their FITS codes; a Flag is a bit of the column ``flags``, an Angle is in radians.
+_CODES = {"D": "D", "F": "E", "I": "J", "L": "K", "U": "I", "B": "B", "Angle": "D"}
+_TYPES = {"D": "D", "E": "F", "J": "I", "K": "L", "I": "U", "B": "B", "A": "String"}
+_DTYPES = {"D": "f8", "F": "f4", "I": "i4", "L": "i8", "U": "u2", "B": "u1", "Angle": "f8", "Flag": "?"}
+_FIRST = (("id", "L"), ("coord_ra", "Angle"), ("coord_dec", "Angle"), ("parent", "L"))
+_FORM = re.compile(r"(\d*)([A-Z])(.*)")
+_MAX_ALIASES = 32
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Field:
+    """A column of a catalogue.
+
+    Attributes
+    ----------
+    name : `str`
+    type : `str`
+        'D' and 'F' (64 and 32 bit floating point), 'L', 'I', 'U', 'B' (64, 32, 16 and 8 bit integer),
+        'Angle' (radians), 'Flag', or 'String' (only read).
+    unit, doc : `str`
+        'count' on fluxes, by which today's afw knows them.
+    """
+
+    name: str
+    type: str = "D"
+    unit: str = ""
+    doc: str = ""
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """A table of sources.
+
+    Attributes
+    ----------
+    fields : sequence of `Field`
+    columns : mapping
+        Of each field's name: an array with one entry a row (a flag's is `bool`).
+    aliases : mapping
+        Prefixes that stand for others, such as ``slot_Centroid`` for ``base_SdssCentroid``.
+    metadata : mapping
+        Further header cards.
+    """
+
+    fields: Sequence[Field]
+    columns: Mapping[str, NDArray[Any]]
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        missing = [f.name for f in self.fields if f.name not in self.columns]
+        lengths = {len(column) for column in self.columns.values()}
+        if missing or len(lengths) > 1:
+            raise ValueError(f"a catalogue lacks the columns {missing}, or they differ in length: {sorted(lengths)}")
+
+    def __len__(self) -> int:
+        return len(self.columns[self.fields[0].name]) if self.fields else 0
+
+    def __contains__(self, name: str) -> bool:
+        return self.resolve(name) in self.columns
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        """A column by its name or an alias of it; `KeyError` names one that is not there."""
+        resolved = self.resolve(name)
+        if resolved not in self.columns:
+            raise KeyError(f"the catalogue has no column {name!r}" + (f" ({resolved})" if resolved != name else ""))
+        return self.columns[resolved]
+
+    @property
+    def names(self) -> list[str]:
+        """The names of all fields, in order."""
+        return [f.name for f in self.fields]
+
+    def resolve(self, name: str) -> str:
+        """Replace alias prefixes until none matches, by afw's rule.
+
+        Only the whole name, or the alias that sorts directly before it, is tried (afw.md 4.3).
+        """
+        for _ in range(_MAX_ALIASES):
+            before = max((alias for alias in self.aliases if alias <= name), default=None)
+            if before is None or not name.startswith(before):
+                return name
+            name = self.aliases[before] + name[len(before) :]
+        raise DataError(f"the aliases of the catalogue run in a circle at {name!r}", "make the file anew")
+
+    def flux(self, name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """A flux and its error by the name of its algorithm or slot, in either spelling.
+
+        ``T_instFlux, T_instFluxErr`` since version 2, ``T_flux, T_fluxSigma`` before.
+        """
+        for value, error in (("_instFlux", "_instFluxErr"), ("_flux", "_fluxSigma"), ("_flux", "_fluxErr")):
+            if name + value in self and name + error in self:
+                return self[name + value], self[name + error]
+        raise KeyError(f"the catalogue has no flux {name!r}")
+
+    def where(self, rows: NDArray[Any]) -> Catalog:
+        """The catalogue with only some rows, by a boolean or an index array."""
+        chosen = {name: column[rows] for name, column in self.columns.items()}
+        return Catalog(self.fields, chosen, self.aliases, self.metadata)
+
+
+def read_catalog(path: Path) -> Catalog:
+    """Read a source catalogue of version 1 to 3; footprints are left aside.
+
+    Fields of variable length are left out: no algorithm here asks for them.
+
+    Raises
+    ------
+    diffrun.errors.DataError
+        If the file is damaged or is no afw catalogue of these versions.
+    """
+    with door.reading(path), door.open_hdus(path) as hdus:
+        if len(hdus) < 2 or not isinstance(hdus[1], fits.BinTableHDU):
+            raise DataError(f"{path} holds no table in HDU 1", "give a catalogue written by the stack")
+        header = hdus[1].header
+        version = int(header.get("AFW_TABLE_VERSION", 0 if "AFW_TYPE" in header else 3))
+        if not 1 <= version <= 3:
+            raise DataError(f"{path} is a catalogue of version {version}", "give one of version 1, 2 or 3")
+        return _catalog(hdus[1])
+
+
+def catalog_to_bytes(catalog: Catalog) -> bytes:
+    """The file of a catalogue, version 1, readable by afw 12.1 and today's.
+
+    Parameters
+    ----------
+    catalog : `Catalog`
+        Its first fields are id, coord_ra, coord_dec, parent, as afw demands.
+
+    Returns
+    -------
+    content : `bytes`
+        The same for the same catalogue.
+    """
+    first = tuple((f.name, f.type) for f in catalog.fields[:4])
+    if first != _FIRST:
+        raise ValueError(f"a catalogue begins with {first}, not {_FIRST}")
+    flags = [f for f in catalog.fields if f.type == "Flag"]
+    values = [f for f in catalog.fields if f.type != "Flag"]
+    columns = [_column(f, catalog.columns[f.name]) for f in values]
+    if flags:
+        bits = np.stack([np.asarray(catalog.columns[f.name], bool) for f in flags], axis=1)
+        columns.insert(0, fits.Column("flags", f"{len(flags)}X", array=bits))
+    hdu = fits.BinTableHDU.from_columns(columns, nrows=len(catalog))
+    for number, f in enumerate(values, 2 if flags else 1):
+        _append(hdu.header, f"TDOC{number}", f.doc)
+        _append(hdu.header, f"TCCLS{number}", "Angle" if f.type == "Angle" else "Scalar")
+    if flags:
+        _append(hdu.header, "FLAGCOL", 1)
+    for number, f in enumerate(flags, 1):
+        _append(hdu.header, f"TFLAG{number}", f.name)
+        _append(hdu.header, f"TFDOC{number}", f.doc)
+    for alias, target in sorted(catalog.aliases.items()):
+        _append(hdu.header, "ALIAS", f"{alias}:{target}")
+    for name, value in catalog.metadata.items():
+        _append(hdu.header, name, value)
+    _append(hdu.header, "AFW_TYPE", "SOURCE")
+    _append(hdu.header, "AFW_TABLE_VERSION", _VERSION)
+    return door.to_bytes(fits.HDUList([fits.PrimaryHDU(), hdu]))
+
+
+def write_catalog(path: Path, catalog: Catalog) -> None:
+    """Write a catalogue under its name, whole or not at all.
+
+    Raises
+    ------
+    diffrun.errors.OutputError
+        If it cannot be written.
+    """
+    write_bytes(path, catalog_to_bytes(catalog))
+
+
+def _catalog(hdu: fits.BinTableHDU) -> Catalog:
+    """The fields, flags, aliases and cards of a table HDU."""
+    header, rows = hdu.header, _rows(hdu)
+    flag_column = int(header.get("FLAGCOL", 0))
+    fields: list[Field] = []
+    columns: dict[str, NDArray[Any]] = {}
+    for number in range(1, int(header["TFIELDS"]) + 1):
+        raw = rows[rows.dtype.names[number - 1]]
+        found = _flags(header, raw) if number == flag_column else [_field(header, number, raw)]
+        for one, column in (pair for pair in found if pair is not None):
+            fields.append(one)
+            columns[one.name] = column
+    aliases = dict(_pairs(header))
+    kept = {k: v for k, v in cards.metadata(header).items() if not re.match(r"(T[A-Z]+\d+|FLAGCOL|ALIAS|AFW_.*)$", k)}
+    return Catalog(_ordered(fields), columns, aliases, kept)
+
+
+def _rows(hdu: fits.BinTableHDU) -> NDArray[Any]:
+    """The rows as they stand in the file: bits packed, integers not moved by TZERO."""
+    if hdu.header["NAXIS2"] == 0:
+        return np.zeros(0, hdu.columns.dtype)
+    return np.asarray(hdu.data.view(np.ndarray))
+
+
+def _ordered(fields: Iterable[Field]) -> list[Field]:
+    """Values before flags, so that a catalogue read can be written: the key fields come first."""
+    return sorted(fields, key=lambda f: f.type == "Flag")
+
+
+def _flags(header: fits.Header, raw: NDArray[Any]) -> list[tuple[Field, NDArray[Any]] | None]:
+    """The flags of the bit column; the first is the highest bit of the first byte."""
+    bits = np.unpackbits(raw.reshape(len(raw), raw.dtype.itemsize * int(np.prod(raw.shape[1:]))), axis=1).astype(bool)
+    found: list[tuple[Field, NDArray[Any]] | None] = []
+    number = 1
+    while f"TFLAG{number}" in header:
+        one = Field(str(header[f"TFLAG{number}"]), "Flag", "", str(header.get(f"TFDOC{number}", "")))
+        found.append((one, np.ascontiguousarray(bits[:, number - 1])))
+        number += 1
+    return found
+
+
+def _field(header: fits.Header, number: int, raw: NDArray[Any]) -> tuple[Field, NDArray[Any]] | None:
+    """One column as a field; `None` for one of variable length or of a kind afw skips."""
+    match = _FORM.match(str(header[f"TFORM{number}"]).strip())
+    code = match.group(2) if match else ""
+    if code not in _TYPES:
+        return None
+    kind = _TYPES[code]
+    if header.get(f"TCCLS{number}", "").strip() == "Angle":
+        kind = "Angle"
+    name, unit = str(header[f"TTYPE{number}"]), str(header.get(f"TUNIT{number}", ""))
+    doc = str(header.get(f"TDOC{number}", header.comments[f"TTYPE{number}"]))
+    if kind == "String":
+        return Field(name, kind, unit, doc), np.char.decode(np.char.rstrip(raw, b" \0"), "ascii")
+    if kind == "U":
+        raw = raw.astype("i4") + int(header.get(f"TZERO{number}", 0))
+    return Field(name, kind, unit, doc), np.ascontiguousarray(raw, _DTYPES[kind])
+
+
+def _pairs(header: fits.Header) -> Iterable[tuple[str, str]]:
+    """The aliases and their targets."""
+    for card in header.cards:
+        if card.keyword == "ALIAS" and ":" in str(card.value):
+            alias, target = str(card.value).split(":", 1)
+            yield alias, target
+
+
+def _column(f: Field, values: NDArray[Any]) -> fits.Column:
+    """A FITS column of a field that is no flag."""
+    if f.type not in _CODES:
+        raise ValueError(f"the field {f.name} has the type {f.type!r}, which cannot be written")
+    array = np.ascontiguousarray(values, _DTYPES[f.type])
+    repeat = array.shape[1] if array.ndim == 2 else 1
+    unit = "rad" if f.type == "Angle" else f.unit
+    zero = {"bzero": 32768} if f.type == "U" else {}
+    return fits.Column(f.name, f"{repeat}{_CODES[f.type]}", unit=unit or None, array=array, **zero)
+
+
+def _append(header: fits.Header, name: str, value: Any) -> None:
+    """Append a card, a HIERARCH one where the name asks for it; repeated names are kept."""
+    header.append((name if len(name) <= 8 else f"HIERARCH {name}", value), end=True)
