@@ -108,7 +108,7 @@ def test_the_sharper_visit_is_named(shared_data: Path) -> None:
 def test_twinkles_advice(subset: Path) -> None:
     across = survey(subset, {"visit": 230}, {"visit": 250})
     assert (across["science"]["filter"], across["template"]["filter"]) == ("r", "g")
-    assert [one["visit"] for one in across["better"]][0] == 195529
+    assert across["better"][0]["visit"] == 195529
     assert any("bands differ" in warning for warning in across["warnings"])
     assert any("larger PSF" in warning for warning in across["warnings"])
     within = survey(subset, {"visit": 230}, {"visit": 195529})

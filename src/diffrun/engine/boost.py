@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Read task metadata back from a Boost text archive, the engine's or the stack's (layout: ``metadata.py``)."""
+"""Read task metadata back from a Boost text archive, the engine's or the stack's."""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,7 @@ NAMES = {POSITIVE: "positive", NEGATIVE: "negative", DIPOLE: "dipole"}
 
 Float = NDArray[np.float32]
 Bool = NDArray[np.bool_]
+Pixel = TypeVar("Pixel", np.float32, np.bool_)
 Colour = tuple[int, int, int]
 Draw = ImageDraw.ImageDraw
 
@@ -155,7 +157,7 @@ def _resample(image: Float, use: Bool, size: tuple[int, int]) -> tuple[Float, Bo
 
     weight = resize(good.astype(np.float32))
     value = resize(np.where(good, image, np.float32(0)))
-    return value / np.maximum(weight, np.float32(1e-6)), weight > 0.5
+    return np.asarray(value / np.maximum(weight, 1e-6), np.float32), np.asarray(weight > 0.5)
 
 
 def _grey_image(grey: Float, use: Bool) -> Image.Image:
@@ -270,18 +272,16 @@ def _stamps(scene: Scene, source: int, size: int) -> list[Image.Image]:
     limit = 7.0 * scene.noise
     out = []
     for k, plane in enumerate(planes):
-        image = cut(plane, column, row, half, np.float32(0))
-        dark = cut(scene.dark[k], column, row, half, np.True_)
+        image = cut(plane, column, row, half, 0)
+        dark = cut(scene.dark[k], column, row, half, True)
         grey = linear_grey(image, limit) if k == 2 else asinh_grey(image, scene.sky_noise)
         out.append(_grey_image(grey, ~dark).resize((size, size), Image.Resampling.NEAREST))
     return out
 
 
-def cut(
-    plane: NDArray[np.generic], column: int, row: int, half: int, outside: np.generic
-) -> NDArray[np.generic]:
+def cut(plane: NDArray[Pixel], column: int, row: int, half: int, outside: float) -> NDArray[Pixel]:
     """The square of side ``2 half + 1`` about a pixel, filled with ``outside`` beyond the image."""
-    out = np.full((2 * half + 1, 2 * half + 1), outside)
+    out = np.full((2 * half + 1, 2 * half + 1), outside, plane.dtype)
     y0, x0 = row - half, column - half
     y1, x1 = max(y0, 0), max(x0, 0)
     inner = plane[y1 : max(row + half + 1, y1), x1 : max(column + half + 1, x1)]

@@ -19,15 +19,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-
 from diffrun.engine import boost, picture, quality
 from diffrun.engine.smoothpsf import fwhm
 from diffrun.engine.survey import parse_keys
 from diffrun.errors import DiffrunError, UsageError
-from diffrun.files.afw.catalog import Catalog
+from diffrun.files.afw.catalog import Catalog, read_catalog
 from diffrun.files.afw.exposure import Exposure
 from diffrun.files.afw.kernel import LinearCombinationKernel
-from diffrun.files.afw.reader import read_catalog, read_exposure, read_kernel, read_summary
+from diffrun.files.afw.reader import read_exposure, read_kernel, read_summary
 from diffrun.files.atomic import write_bytes
 from diffrun.repository import paths
 from diffrun.repository.dataid import DataId, short_name
@@ -42,7 +41,7 @@ class Products:
     """What one run has left of one sensor; `None` for what was not written."""
 
     science_id: DataId
-    template_id: DataId
+    template_id: DataId | None
     science: Exposure
     difference: Exposure
     matched: Exposure | None
@@ -55,7 +54,7 @@ class Products:
 
 
 def read_products(
-    out: Path, science: dict[str, int | str], template: dict[str, int | str], prefix: str
+    out: Path, science: dict[str, int | str], template: dict[str, int | str] | None, prefix: str
 ) -> Products:
     """Read all products of one sensor.
 
@@ -64,7 +63,8 @@ def read_products(
     out : `pathlib.Path`
         Root of the output repository; inputs are found through its ``_parent``.
     science, template : `dict`
-        What is known of the data ids; the science id must mean one sensor with a difference.
+        What is known of the data ids; the science id must mean one sensor with a difference. The products
+        do not say which template they were made with: without it the picture does not say so either.
     prefix : `str`
         First word of the datasets, ``deep`` unless the configuration says otherwise.
 
@@ -76,7 +76,7 @@ def read_products(
     repository = Repository.open(out)
     science_id = _finished(repository, science, prefix)
     place: dict[str, int | str] = {"raft": science_id.raft, "sensor": science_id.sensor}
-    template_id = repository.select(**{**place, **template})[0]
+    template_id = repository.select(**{**place, **template})[0] if template else None
     found = {name: repository.find(f"{prefix}Diff_{name}", science_id) for name in _FILES}
     difference = read_exposure(repository.require(f"{prefix}Diff_differenceExp", science_id))
     stars = repository.find("src", science_id)
@@ -108,9 +108,9 @@ def _finished(repository: Repository, known: dict[str, int | str], prefix: str) 
     return there[0]
 
 
-def _template_fwhm(repository: Repository, template_id: DataId) -> float:
+def _template_fwhm(repository: Repository, template_id: DataId | None) -> float:
     """FWHM of the template's PSF in its own pixels, NaN if it is not known any more."""
-    path = repository.find("calexp", template_id)
+    path = repository.find("calexp", template_id) if template_id else None
     summary = read_summary(path) if path else None
     if summary is None or summary.psf is None:
         return float("nan")
@@ -126,7 +126,7 @@ def summarise(products: Products) -> dict[str, Any]:
     counts = quality.sources(products.sources, difference).counts() if products.sources else None
     return {
         "science": products.science_id.as_dict(),
-        "template": products.template_id.as_dict(),
+        "template": products.template_id.as_dict() if products.template_id else None,
         "convolved": facts.get(f"{_SUBTRACT}convolved"),
         **quality.noise(difference, blank),
         "residual_chi2": round(float(np.median(residuals)), 4) if residuals.size else None,
@@ -216,7 +216,8 @@ def directions(exposure: Exposure) -> tuple[tuple[float, float], tuple[float, fl
 def _title(products: Products) -> str:
     science, template = products.science_id, products.template_id
     sensor = short_name(science.raft, science.sensor)
-    return f"visit {science.visit} ({science.filter}) - visit {template.visit} ({template.filter})   {sensor}"
+    minus = f" - visit {template.visit} ({template.filter})" if template else " - template"
+    return f"visit {science.visit} ({science.filter}){minus}   {sensor}"
 
 
 def _captions(products: Products, scale: float) -> tuple[str, str, str]:
@@ -226,7 +227,7 @@ def _captions(products: Products, scale: float) -> tuple[str, str, str]:
     first = f"science {products.science_id.visit}: FWHM {_width(science, middle, scale)}"
     width = products.template_fwhm
     own = f" (its own FWHM {width * scale:.2f} arcsec)" if np.isfinite(width) else ""
-    second = f"matched template {products.template_id.visit}{own}"
+    second = f"matched template {products.template_id.visit if products.template_id else ''}{own}"
     if products.matched is None:
         second = "matched template: not written"
     return first, second, f"difference: FWHM {_width(difference, middle, scale)}"
@@ -249,17 +250,17 @@ def _footer(summary: Mapping[str, Any]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The program: two files in OUT, their names on standard output; one line and an exit code if it fails."""
+    """The program: two files in OUT, or one line on standard error and an exit code."""
     parser = argparse.ArgumentParser(prog="python -m diffrun.engine.report", description=__doc__)
     parser.add_argument("out", type=Path, metavar="OUT")
     parser.add_argument("--science", nargs="+", required=True, metavar="KEY=VALUE")
-    parser.add_argument("--template", nargs="+", required=True, metavar="KEY=VALUE")
+    parser.add_argument("--template", nargs="+", metavar="KEY=VALUE")
     parser.add_argument("--prefix", default="deep", help="first word of the datasets (coaddName)")
     parser.add_argument("--suffix", default="", help="put before the ending of both file names")
     options = parser.parse_args(argv)
     try:
-        known = parse_keys(options.science), parse_keys(options.template)
-        products = read_products(options.out, *known, options.prefix)
+        template = parse_keys(options.template) if options.template else None
+        products = read_products(options.out, parse_keys(options.science), template, options.prefix)
         summary = summarise(products)
         image = options.out / f"picture{options.suffix}.png"
         numbers = options.out / f"summary{options.suffix}.json"

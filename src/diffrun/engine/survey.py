@@ -117,9 +117,9 @@ def _choose(repository: Repository, known: dict[str, int | str]) -> tuple[DataId
 def _look(repository: Repository, data_id: DataId) -> Look:
     path = repository.require("calexp", data_id)
     summary = read_summary(path)
-    for part, value in (("PSF", summary.psf), ("WCS", summary.wcs)):
-        if value is None:
-            raise DataError(f"{path} has no {part}", "process the visit again, or choose another")
+    if summary.psf is None or summary.wcs is None:
+        part = "PSF" if summary.psf is None else "WCS"
+        raise DataError(f"{path} has no {part}", "process the visit again, or choose another")
     x, y = _middle(summary)
     ra, dec = summary.wcs.pixel_to_sky(np.array([x, x + 1, x]), np.array([y, y, y + 1]))
     east, north = (ra[1:] - ra[0]) * np.cos(np.radians(dec[0])), dec[1:] - dec[0]
@@ -136,7 +136,7 @@ def _corners(summary: ExposureSummary) -> Array:
     """Outer corners in parent pixels, counter-clockwise, (4, 2)."""
     (ny, nx), (x0, y0) = summary.shape, summary.xy0
     box = np.array([(0, 0), (nx, 0), (nx, ny), (0, ny)], float)
-    return np.asarray(box + (x0 - 0.5, y0 - 0.5))
+    return np.asarray(box + np.array([x0 - 0.5, y0 - 0.5]))
 
 
 def overlap_fraction(science: ExposureSummary, template: ExposureSummary) -> float:
