@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,3 +74,15 @@ class Footprint:
         inside = np.zeros(shape, dtype=bool)
         inside[self.indices(xy0, shape)] = True
         return inside
+
+
+def all_pixels(
+    footprints: Sequence[Footprint], xy0: tuple[int, int], shape: tuple[int, int]
+) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
+    """Array indices ``(row, column)`` of the pixels of many footprints, and the owner's number of each."""
+    parts = [footprint.indices(xy0, shape) for footprint in footprints]
+    owner = np.repeat(np.arange(len(parts)), [len(row) for row, _ in parts])
+    none = np.zeros(0, np.intp)
+    rows = np.concatenate([none, *(row for row, _ in parts)])
+    columns = np.concatenate([none, *(column for _, column in parts)])
+    return rows, columns, owner

@@ -1,0 +1,263 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Least squares fit of two point sources, one positive and one negative, to one or more images.
+
+The model of an image is ``p f₊ m(x₊, y₊) + n f₋ m(x₋, y₋) + plane`` with the image's own PSF m and the signs
+(p, n) with which it shows the lobes: (1, −1) in a difference, (1, 0) in the science image and (0, 1) in the
+template. Every pixel counts with its variance, unusable ones not at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diffrun.engine.stamps import UNUSABLE, Floats, lanczos, usable
+from diffrun.files.afw.exposure import Exposure
+
+MAX_ITERATIONS = 100
+#: Columns of the parameters: positions (x₊, y₊, x₋, y₋), then fluxes (f₊, f₋), then planes.
+N_LOBES = 6
+
+
+@dataclass(frozen=True)
+class Box:
+    """A rectangle of parent pixels, ``x1`` and ``y1`` excluded."""
+
+    x0: int
+    y0: int
+    x1: int
+    y1: int
+
+    def grown(self, pixels: int, exposure: Exposure) -> Box:
+        """Larger by some pixels on each side, as far as the image reaches."""
+        (left, bottom), (ny, nx) = exposure.xy0, exposure.shape
+        return Box(
+            max(self.x0 - pixels, left),
+            max(self.y0 - pixels, bottom),
+            min(self.x1 + pixels, left + nx),
+            min(self.y1 + pixels, bottom + ny),
+        )
+
+    def of(self, exposure: Exposure) -> tuple[slice, slice]:
+        """The slices that cut it out of an image."""
+        (left, bottom) = exposure.xy0
+        return slice(self.y0 - bottom, self.y1 - bottom), slice(self.x0 - left, self.x1 - left)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(ny, nx)."""
+        return self.y1 - self.y0, self.x1 - self.x0
+
+
+@dataclass(frozen=True)
+class Plane:
+    """One image of the fit.
+
+    Attributes
+    ----------
+    data, variance : `numpy.ndarray`, (ny, nx)
+        Pixels of the box; 0 and 1 where not ``good``.
+    good : `numpy.ndarray`, (ny, nx), bool
+    kernel : `numpy.ndarray`, (s, s)
+        PSF, centred.
+    signs : `tuple` [`float`, `float`]
+        How the positive and the negative lobe appear.
+    weight : `float`
+        Of its residuals, relative to those of the other images.
+    free_plane : `bool`
+        Fit a sloping background too.
+    """
+
+    data: Floats
+    variance: Floats
+    good: NDArray[np.bool_]
+    kernel: Floats
+    signs: tuple[float, float]
+    weight: float = 1.0
+    free_plane: bool = False
+
+    @property
+    def weights(self) -> Floats:
+        """Of the residuals: relative weight over σ, 0 for unusable pixels."""
+        return np.where(self.good, self.weight / np.sqrt(self.variance), 0.0)
+
+
+def plane(
+    exposure: Exposure, box: Box, kernel: Floats, signs: tuple[float, float], weight: float = 1.0
+) -> Plane:
+    """Cut the box out of an exposure."""
+    where = box.of(exposure)
+    image, variance = exposure.image[where], exposure.variance[where]
+    good = usable(image, variance, exposure.mask[where], exposure.bits(*UNUSABLE))
+    data = np.where(good, image, 0.0).astype(float)
+    return Plane(data, np.where(good, variance, 1.0).astype(float), good, kernel, signs, weight)
+
+
+@dataclass(frozen=True)
+class Lobes:
+    """A fit of two lobes.
+
+    Attributes
+    ----------
+    parameters : `numpy.ndarray`, (6,)
+        x₊, y₊, x₋, y₋ in parent pixels, f₊, f₋ as magnitudes.
+    sigma : `numpy.ndarray`, (6,)
+        Their errors from the variance planes.
+    chi2dof : `float`
+        Reduced χ²; an image counts with the square of its relative weight.
+    separate : `tuple` [`float`, `float`]
+        Both fluxes fitted alone at these positions.
+    """
+
+    parameters: Floats
+    sigma: Floats
+    chi2dof: float
+    separate: tuple[float, float]
+
+    @property
+    def finite(self) -> bool:
+        """Whether the fit has come to an end that means something."""
+        return bool(np.isfinite(self.parameters).all() and np.isfinite(self.sigma).all())
+
+
+def _lobe(kernel: Floats, x: float, y: float, box: Box) -> tuple[Floats, Floats, Floats]:
+    """The PSF at (x, y) on the box, and its derivatives by x and y, (pixels,) each."""
+    size, (ny, nx) = kernel.shape[0], box.shape
+    ix, iy = int(np.floor(x + 0.5)), int(np.floor(y + 0.5))
+    (across,), (d_across,) = lanczos(np.array([x - ix]), box.x0 + size // 2 - ix, nx, size)
+    (along,), (d_along,) = lanczos(np.array([y - iy]), box.y0 + size // 2 - iy, ny, size)
+    rows = along @ kernel
+    return (rows @ across.T).ravel(), (rows @ d_across.T).ravel(), (d_along @ kernel @ across.T).ravel()
+
+
+def _evaluate(planes: Sequence[Plane], box: Box, theta: Floats) -> tuple[list[Floats], list[Floats]]:
+    """Weighted residuals (model − data) and Jacobian of each image."""
+    n_free = sum(p.free_plane for p in planes)
+    residuals, jacobians, next_column = [], [], N_LOBES
+    for p in planes:
+        jacobian = np.zeros((p.data.size, N_LOBES + 3 * n_free))
+        for lobe, sign in enumerate(p.signs):
+            if sign == 0:
+                continue
+            m, mx, my = _lobe(p.kernel, theta[2 * lobe], theta[2 * lobe + 1], box)
+            flux = theta[4 + lobe]
+            jacobian[:, 2 * lobe] = sign * flux * mx
+            jacobian[:, 2 * lobe + 1] = sign * flux * my
+            jacobian[:, 4 + lobe] = sign * m
+        if p.free_plane:
+            jacobian[:, next_column : next_column + 3] = slope_terms(box.shape)
+            next_column += 3
+        model = jacobian[:, 4:] @ theta[4:]
+        weights = p.weights.ravel()
+        residuals.append(weights * (model - p.data.ravel()))
+        jacobians.append(weights[:, None] * jacobian)
+    return residuals, jacobians
+
+
+def slope_terms(shape: tuple[int, int]) -> Floats:
+    """1, x, y over a box, centred and scaled to [−½, ½], (pixels, 3)."""
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    return np.stack([np.ones(x.size), x.ravel() / shape[1] - 0.5, y.ravel() / shape[0] - 0.5], axis=1)
+
+
+def fit_lobes(
+    planes: Sequence[Plane],
+    box: Box,
+    start: tuple[float, float, float, float],
+    shared: bool,
+    tolerance: float,
+) -> Lobes:
+    """Levenberg-Marquardt fit of positions and fluxes.
+
+    Parameters
+    ----------
+    planes : `Sequence` [`Plane`]
+        One image, or difference, science and template in this order.
+    box : `Box`
+    start : `tuple` of `float`
+        x₊, y₊, x₋, y₋ to begin at, parent pixels; the fluxes begin at those that fit best there.
+    shared : `bool`
+        One flux for both lobes.
+    tolerance : `float`
+        Relative decrease of χ² at which the fit ends.
+    """
+    n_all = N_LOBES + 3 * sum(p.free_plane for p in planes)
+    tie = np.eye(n_all)
+    if shared:
+        tie[5, 4] = 1.0
+        tie = np.delete(tie, 5, axis=1)
+    theta = np.zeros(n_all)
+    theta[:4] = start
+    theta = _solve_linear(planes, box, theta, tie)
+    theta = _descend(planes, box, theta, tie, tolerance)
+    residuals, jacobians = _evaluate(planes, box, theta)
+    chi2 = sum(float(r @ r) for r in residuals)
+    n_pixels = sum(p.weight**2 * int(p.good.sum()) for p in planes)
+    sigma = np.sqrt(np.diag(tie @ _covariance(planes, [j @ tie for j in jacobians]) @ tie.T))
+    free = _solve_linear(planes, box, theta, np.eye(n_all))
+    return Lobes(
+        theta[:N_LOBES], sigma[:N_LOBES], chi2 / max(n_pixels - tie.shape[1], 1.0), (free[4], free[5])
+    )
+
+
+def _solve_linear(planes: Sequence[Plane], box: Box, theta: Floats, tie: Floats) -> Floats:
+    """The fluxes and planes that fit best at given positions."""
+    theta = np.r_[theta[:4], np.zeros(len(theta) - 4)]
+    residuals, jacobians = _evaluate(planes, box, theta)
+    columns = tie[:, 4:]
+    jacobian = np.concatenate([j @ columns for j in jacobians])
+    step = np.linalg.lstsq(jacobian, -np.concatenate(residuals), rcond=1e-10)[0]
+    return np.asarray(theta + columns @ step)
+
+
+def _descend(planes: Sequence[Plane], box: Box, theta: Floats, tie: Floats, tolerance: float) -> Floats:
+    """Steps downhill until χ² stands still."""
+    damping = 1e-3
+    residual, jacobian = (np.concatenate(parts) for parts in _evaluate(planes, box, theta))
+    cost = float(residual @ residual)
+    for _ in range(MAX_ITERATIONS):
+        free = jacobian @ tie
+        normal = free.T @ free
+        lifted = normal + damping * np.diag(np.diag(normal) + 1e-30)
+        trial = theta - tie @ np.linalg.lstsq(lifted, free.T @ residual, rcond=None)[0]
+        new_residual, new_jacobian = (np.concatenate(parts) for parts in _evaluate(planes, box, trial))
+        new_cost = float(new_residual @ new_residual)
+        if new_cost <= cost:
+            done = cost - new_cost <= tolerance * cost
+            theta, residual, jacobian, cost = trial, new_residual, new_jacobian, new_cost
+            damping *= 0.1
+        else:
+            done = damping > 1e8
+            damping *= 10.0
+        if done:
+            break
+    return theta
+
+
+def _covariance(planes: Sequence[Plane], jacobians: Sequence[Floats]) -> Floats:
+    """Covariance of the parameters, H⁻¹ (Σ g gᵀ σ²) H⁻¹ with H = Σ JᵀJ and g the weighted Jacobian.
+
+    The images are not independent: the difference holds the noise of the science image and, with the other
+    sign, of the template. What its variance plane has beyond both is its own.
+    """
+    hessian = sum(j.T @ j for j in jacobians)
+    gains = [p.weights.ravel()[:, None] * j for p, j in zip(planes, jacobians, strict=True)]
+    variances = [np.where(p.good, p.variance, 0.0).ravel()[:, None] for p in planes]
+    if len(planes) == 1:
+        sources = [(gains[0], variances[0])]
+    else:
+        own = np.maximum(variances[0] - variances[1] - variances[2], 0.0)
+        sources = [
+            (gains[0] + gains[1], variances[1]),
+            (gains[2] - gains[0], variances[2]),
+            (gains[0], own),
+        ]
+    noise = sum((gain * variance).T @ gain for gain, variance in sources)
+    try:
+        inverse = np.linalg.inv(hessian)
+    except np.linalg.LinAlgError:
+        return np.full(np.shape(hessian), np.nan)
+    return np.asarray(inverse @ noise @ inverse)
