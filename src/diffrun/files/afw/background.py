@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""A subtracted sky as afw stores it: layers of binned statistics, each smoothed its own way (gen2.md 1.8)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from astropy.io import fits
+from numpy.typing import NDArray
+
+from diffrun.errors import DataError
+from diffrun.files import fits as door
+from diffrun.files.afw import cards
+from diffrun.files.afw.exposure import DEFAULT_PLANES
+from diffrun.files.afw.kernel import chebyshev_terms
+from diffrun.files.atomic import write_bytes
+
+Array = NDArray[np.float64]
+
+#: How bins are joined, by afw's numbers (``Interpolate::Style``), and the least number of bins each needs.
+STYLES = {"CONSTANT": 0, "LINEAR": 1, "NATURAL_SPLINE": 2, "CUBIC_SPLINE": 3, "AKIMA_SPLINE": 5}
+_LEAST = {"CONSTANT": 1, "LINEAR": 2, "NATURAL_SPLINE": 3, "CUBIC_SPLINE": 3, "AKIMA_SPLINE": 5}
+_UNKNOWN, _CHEBYSHEV = -1, 0
+_REDUCE_INTERP_ORDER = 1
+_MAX_ORDER = 30
+_ANEW = "get a whole copy of this file, or make it anew"
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One sky estimate: a statistic of each bin of an image.
+
+    Attributes
+    ----------
+    statistics, variance : `numpy.ndarray`, (ny_bins, nx_bins), float32
+        The sky in each bin, NaN where unknown, and its variance.
+    box : `tuple` of `int`
+        ``(x0, y0, width, height)`` of the image, parent pixels.
+    style : `str`
+        A key of `STYLES`: how bins are joined.
+    order : `int` or `None`
+        Highest total order of the Chebyshev polynomial fitted to the bins instead, `None` for none.
+    weighting : `bool`
+        Whether that fit weighs by the inverse variance.
+    """
+
+    statistics: NDArray[np.float32]
+    variance: NDArray[np.float32]
+    box: tuple[int, int, int, int]
+    style: str = "AKIMA_SPLINE"
+    order: int | None = None
+    weighting: bool = True
+
+    def image(self) -> NDArray[np.float32]:
+        """The sky at each pixel, (height, width)."""
+        width, height = self.box[2:]
+        x, y = _bin_centres(width, self.statistics.shape[1]), _bin_centres(height, self.statistics.shape[0])
+        if self.order is not None:
+            return self._approximated(x, y)
+        style = self.style
+        if min(self.statistics.shape) < _LEAST[style]:
+            style = _best_style(min(self.statistics.shape))
+        columns = np.stack([_joined(y, c, np.arange(height), style) for c in self.statistics.T.astype(float)], axis=1)
+        good = np.isfinite(columns).all(axis=0)
+        return _joined(x[good], columns[:, good].T, np.arange(width), style).T.astype(np.float32)
+
+    def _approximated(self, x: Array, y: Array) -> NDArray[np.float32]:
+        """The Chebyshev polynomial of least squares, at each pixel."""
+        width, height = self.box[2:]
+        box = (-0.5, -0.5, width - 0.5, height - 0.5)
+        order = self.order or 0
+        grid_x, grid_y = np.meshgrid(x, y)
+        weight = 1 / np.sqrt(self.variance.astype(float)) if self.weighting else np.ones(self.variance.shape)
+        good = np.isfinite(self.statistics * weight)
+        terms = chebyshev_terms(grid_x[good], grid_y[good], order, box)
+        if good.sum() < terms.shape[1]:
+            raise DataError(f"{good.sum()} bins are too few for a sky of order {order}", _ANEW)
+        scaled = weight[good] * self.statistics[good]
+        solution = np.linalg.lstsq(terms * weight[good][:, np.newaxis], scaled)[0]
+        pairs = [(m - k, k) for m in range(order + 1) for k in range(m + 1)]
+        matrix = np.zeros((order + 1, order + 1))
+        for (i, j), coefficient in zip(pairs, solution, strict=True):
+            matrix[i, j] = coefficient
+        u = (2 * np.arange(width) - box[0] - box[2]) / (box[2] - box[0])
+        v = (2 * np.arange(height) - box[1] - box[3]) / (box[3] - box[1])
+        return np.asarray(np.polynomial.chebyshev.chebgrid2d(u, v, matrix).T.astype(np.float32))
+
+
+@dataclass(frozen=True)
+class Background:
+    """A subtracted sky, the sum of its layers."""
+
+    layers: Sequence[Layer]
+
+    def image(self, shape: tuple[int, int]) -> NDArray[np.float32]:
+        """The sky at each pixel of the image it was subtracted from.
+
+        Parameters
+        ----------
+        shape : `tuple` [`int`, `int`]
+            (ny, nx) of that image, to make sure.
+
+        Raises
+        ------
+        diffrun.errors.DataError
+            If the sky is of another shape, or is not a number anywhere.
+        """
+        total = np.zeros(shape, np.float32)
+        for layer in self.layers:
+            if (layer.box[3], layer.box[2]) != tuple(shape):
+                raise DataError(
+                    f"the background is {layer.box[2]} x {layer.box[3]} pixels, the image {shape[1]} x {shape[0]}",
+                    "give the background that belongs to this image",
+                )
+            total += layer.image()
+        if not np.isfinite(total).all():
+            raise DataError("the background has pixels that are not finite", _ANEW)
+        return total
+
+
+def read_background(path: Path) -> Background:
+    """Read a ``BackgroundList``: three image HDUs a layer (statistics, mask, variance).
+
+    Raises
+    ------
+    diffrun.errors.DataError
+        If the file is damaged, or a layer is of a kind that cannot be evaluated.
+    """
+    with door.reading(path), door.open_hdus(path) as hdus:
+        if len(hdus) % 3 or not all(hdu.is_image and len(hdu.shape) == 2 for hdu in hdus):
+            raise DataError(f"{path} has {len(hdus)} HDUs, not three images a layer", _ANEW)
+        try:
+            return Background(tuple(_layer(hdus[n], hdus[n + 2]) for n in range(0, len(hdus), 3)))
+        except DataError as error:
+            raise DataError(f"{path}: {error.message}", error.remedy) from error
+
+
+def background_to_bytes(background: Background) -> bytes:
+    """The file of a background, readable by afw 12.1 and today's; the same for the same background."""
+    hdus: list[Any] = []
+    for layer in background.layers:
+        blank = np.zeros(layer.statistics.shape, np.uint16)
+        for pixels in (layer.statistics.astype(np.float32), blank, layer.variance.astype(np.float32)):
+            hdu = fits.ImageHDU(pixels) if hdus else fits.PrimaryHDU(pixels)
+            _describe(hdu.header, layer)
+            if pixels is blank:
+                for name, bit in DEFAULT_PLANES.items():
+                    hdu.header[f"MP_{name}" if len(name) <= 5 else f"HIERARCH MP_{name}"] = bit
+            hdus.append(hdu)
+    return door.to_bytes(fits.HDUList(hdus))
+
+
+def write_background(path: Path, background: Background) -> None:
+    """Write a background under its name, whole or not at all.
+
+    Raises
+    ------
+    diffrun.errors.OutputError
+        If it cannot be written.
+    """
+    write_bytes(path, background_to_bytes(background))
+
+
+def _layer(statistics: Any, variance: Any) -> Layer:
+    """One layer from its HDUs."""
+    header = statistics.header
+    approximation = int(header.get("APPROXSTYLE", _UNKNOWN))
+    number = int(header.get("INTERPSTYLE", STYLES["AKIMA_SPLINE"]))
+    orders = int(header.get("APPROXORDERX", 0)), int(header.get("APPROXORDERY", -1))
+    style = next((name for name, value in STYLES.items() if value == number), "")
+    if approximation not in (_UNKNOWN, _CHEBYSHEV) or (approximation == _UNKNOWN and not style):
+        raise DataError(f"a background has INTERPSTYLE {number}, APPROXSTYLE {approximation}", _ANEW)
+    if approximation == _CHEBYSHEV and (not 0 <= orders[0] <= _MAX_ORDER or orders[1] not in (-1, orders[0])):
+        raise DataError(f"a background has the orders {orders[0]} and {orders[1]}", _ANEW)
+    box = tuple(int(header[f"BKGD_{name}"]) for name in ("X0", "Y0", "WIDTH", "HEIGHT"))
+    if statistics.shape != variance.shape or not all(
+        0 < bins <= pixels <= 100_000 for bins, pixels in zip(statistics.shape, box[:1:-1], strict=True)
+    ):
+        raise DataError(f"a background of {box[2]} x {box[3]} pixels has bins {statistics.shape}", _ANEW)
+    return Layer(
+        np.array(statistics.data, np.float32),
+        np.array(variance.data, np.float32),
+        (box[0], box[1], box[2], box[3]),
+        style or "AKIMA_SPLINE",
+        orders[0] if approximation == _CHEBYSHEV else None,
+        bool(header.get("APPROXWEIGHTING", True)),
+    )
+
+
+def _describe(header: fits.Header, layer: Layer) -> None:
+    """The cards by which afw knows a layer."""
+    order = -1 if layer.order is None else layer.order
+    header["HIERARCH INTERPSTYLE"] = STYLES[layer.style]
+    header["HIERARCH UNDERSAMPLESTYLE"] = _REDUCE_INTERP_ORDER
+    header["HIERARCH APPROXSTYLE"] = _UNKNOWN if layer.order is None else _CHEBYSHEV
+    header["HIERARCH APPROXORDERX"] = order
+    header["HIERARCH APPROXORDERY"] = order
+    header["HIERARCH APPROXWEIGHTING"] = layer.weighting
+    for name, value in zip(("BKGD_X0", "BKGD_Y0", "BKGD_WIDTH", "BKGD_HEIGHT"), layer.box, strict=True):
+        header[name if len(name) <= 8 else f"HIERARCH {name}"] = value
+    for axis in (1, 2):
+        header[f"CTYPE{axis}A"] = "LINEAR"
+        header[f"CRPIX{axis}A"] = 1
+        header[f"CRVAL{axis}A"] = 0
+        header[f"CUNIT{axis}A"] = "PIXEL"
+
+
+def _bin_centres(length: int, bins: int) -> Array:
+    """Centres of bins of nearly equal size, in pixels from the first, as afw's ``Background`` lays them out."""
+    ends = np.minimum((np.arange(1, bins + 1) * length + bins // 2) // bins, length)
+    starts = np.concatenate([[0], ends[:-1]])
+    return np.asarray((starts + ends) / 2 - 0.5)
+
+
+def _best_style(bins: int) -> str:
+    """The smoothest join that so few bins allow."""
+    return "AKIMA_SPLINE" if bins > 4 else "CUBIC_SPLINE" if bins > 2 else "LINEAR" if bins == 2 else "CONSTANT"
+
+
+def _joined(x: Array, values: Array, at: NDArray[Any], style: str) -> Array:
+    """Join values at x along the first axis; beyond the ends a parabola goes on, as in afw.
+
+    Values that are not finite are left out, and fewer values are joined by a simpler curve.
+    """
+    from scipy.interpolate import Akima1DInterpolator, CubicSpline, interp1d
+
+    good = np.isfinite(values) if values.ndim == 1 else np.isfinite(values).all(axis=1)
+    x, values = x[good], values[good]
+    if len(x) == 0:
+        return np.full((len(at), *values.shape[1:]), np.nan)
+    if len(x) < _LEAST[style]:
+        style = _best_style(len(x))
+    if len(x) == 1 or style == "CONSTANT":
+        return np.asarray(values[np.abs(at[:, np.newaxis] - x).argmin(axis=1)])
+    if style == "LINEAR":
+        return np.asarray(interp1d(x, values, axis=0, fill_value="extrapolate")(at))
+    curve = Akima1DInterpolator(x, values) if style == "AKIMA_SPLINE" else CubicSpline(x, values, bc_type="natural")
+    ends = np.clip(at, x[0], x[-1])
+    step = (at - ends).reshape(-1, *[1] * (values.ndim - 1))
+    return np.asarray(curve(ends) + step * curve(ends, 1) + step**2 / 2 * curve(ends, 2))
