@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What a program says while it works: its lines give the stages, the warnings and the cause of a failure."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TextIO
+
+from diffrun.display import Progress, Screen, clean
+
+_LINE = re.compile(r"(?P<logger>\S+) (?P<level>FATAL|ERROR|WARN|WARNING|INFO|DEBUG|TRACE): (?P<text>.*)")
+_USAGE = re.compile(r"\S+: error: (?P<text>.*)")
+_ON_DATA_ID = re.compile(r"Failed on dataId=\{[^}]*\}: (?P<text>.*)")
+
+#: How the stack's words begin -> the stage that begins with them.
+STAGES = (
+    ("Processing ", "read"),
+    ("Source selection", "choose stars"),
+    ("Subtracting images", "match and subtract"),
+    ("Decorrelating", "decorrelate"),
+    ("Running diaSource detection", "detect"),
+    ("Running diaSource measurement", "measure"),
+    ("Writing", "write"),
+)
+
+
+@dataclass
+class Listener:
+    """Follows the lines of one program.
+
+    Attributes
+    ----------
+    screen, progress
+        Where stages and, with ``-v``, lines are shown.
+    log : text stream
+        Where each line is kept.
+    each : `bool`
+        Leave one line for each stage; without, only the running stage is shown.
+    seconds : `dict`
+        Time spent in each stage, in the order in which they began.
+    warnings : `list` [`str`]
+    failure : `str`
+        The last FATAL or ERROR message, empty if there was none.
+    usage : `bool`
+        Whether the failure is a refusal of the command line.
+    """
+
+    screen: Screen
+    progress: Progress
+    log: TextIO
+    each: bool = True
+    clock: Callable[[], float] = time.monotonic
+    seconds: dict[str, float] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    failure: str = ""
+    usage: bool = False
+    _last: str = ""
+    _stage: str = ""
+    _since: float = 0.0
+
+    def begin(self, stage: str = "start") -> None:
+        """A stage begins, and the one before it is over."""
+        now = self.clock()
+        if self._stage and stage != self._stage:
+            spent = now - self._since
+            self.seconds[self._stage] = self.seconds.get(self._stage, 0.0) + spent
+            if self.each:
+                self.progress.done(self._stage, spent)
+        if stage != self._stage:
+            self._stage, self._since = stage, now
+        if stage:
+            self.progress.running(stage)
+
+    def end(self) -> None:
+        """The program is over."""
+        self.begin("")
+
+    def hear(self, line: str) -> None:
+        """One line of the program."""
+        self.log.write(clean(line) + "\n")
+        self.screen.detail(line)
+        if line.strip():
+            self._last = line.strip()
+        if usage := _USAGE.fullmatch(line):
+            self.failure, self.usage = usage["text"], True
+        if not (said := _LINE.fullmatch(line)):
+            return
+        level, text = said["level"], said["text"]
+        if level in ("WARN", "WARNING"):
+            self.warnings.append(clean(text))
+        elif level in ("FATAL", "ERROR"):
+            failed = _ON_DATA_ID.fullmatch(text)
+            self.failure, self.usage = failed["text"] if failed else text, False
+        for words, stage in STAGES:
+            if text.startswith(words):
+                self.begin(stage)
+
+    @property
+    def cause(self) -> str:
+        """The failure in the program's own words, or the last that it said."""
+        return clean(self.failure or self._last or "it said nothing", 400)

@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""One run, a straight line: request, settings, plan, runtime, outputs, record, one rename."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from diffrun import advice, closing, outputs, record
+from diffrun.claim import claimed, occupied
+from diffrun.display import Screen, clean
+from diffrun.enginelog import Listener
+from diffrun.errors import ConfigError, DataError, DiffrunError, OutputError, RepositoryError
+from diffrun.files.atomic import publish_folder
+from diffrun.plan import Plan, make
+from diffrun.repository.dataid import DataId
+from diffrun.request import Request
+from diffrun.runtimes import REPORT, SURVEY, Job, choose, supervise
+from diffrun.settings import Settings, resolve, unknown_variables
+
+_SUMMARY = "summary.json"
+_BY_CODE = {
+    kind.exit_code: kind for kind in (DiffrunError, ConfigError, RepositoryError, DataError, OutputError)
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The run folder and its record; ``finished_before`` if this command found it ready."""
+
+    folder: Path
+    record: dict[str, Any]
+    finished_before: bool
+
+
+def launch(request: Request, screen: Screen) -> Outcome:
+    """Do what was asked for, or find it done.
+
+    Raises
+    ------
+    DiffrunError
+        With the cause and the remedy; nothing half-written is left.
+    """
+    settings = resolve(request)
+    plan = make(request, settings)
+    introduce(plan, settings, screen)
+    if occupied(plan.output):
+        return find_finished(plan, screen)
+    with claimed(plan.output, lambda: screen.line(f"another run makes {plan.output}: waiting")) as workshop:
+        if workshop is None:
+            return find_finished(plan, screen)
+        made = Run(plan, settings, workshop, screen).make()
+        publish(workshop, plan.output)
+    closing.show(screen, plan.output, made)
+    return Outcome(plan.output, made, False)
+
+
+def introduce(plan: Plan, settings: Settings, screen: Screen) -> None:
+    """The first lines: which program, where, on what."""
+    screen.line(f"diffrun {plan.name}: {plan.program}, {plan.runtime} runtime, repository {plan.repository}")
+    if plan.own_subset:
+        screen.line("no --repo given: this is the Twinkles subset that comes with diffrun")
+    if settings.site.origin != "default":
+        screen.line(f"site {plan.site} (from {settings.site.origin})")
+    for line in unknown_variables():
+        screen.fact("note", line)
+
+
+def find_finished(plan: Plan, screen: Screen) -> Outcome:
+    """The folder is there: accept it if this very plan made it and every file is as it was."""
+    found = record.read(plan.output)
+    record.refuse_other_plan(plan.output, found, plan)
+    files = outputs.of_record(found, plan.output)
+    outputs.verify(plan.output, files)
+    screen.line(f"finished before, at {found.get('finished')}; all {len(files)} files are as they were")
+    closing.show(screen, plan.output, found)
+    return Outcome(plan.output, found, True)
+
+
+def publish(workshop: Path, final: Path) -> None:
+    """Open the private folder to whom the user's umask allows, and give it its name."""
+    mask = os.umask(0)
+    os.umask(mask)
+    workshop.chmod(0o777 & ~mask)
+    publish_folder(workshop, final)
+
+
+class Run:
+    """The making of one run folder, inside its private folder."""
+
+    def __init__(self, plan: Plan, settings: Settings, workshop: Path, screen: Screen) -> None:
+        self.plan, self.settings, self.workshop, self.screen = plan, settings, workshop, screen
+        self.runtime = choose(plan.program, plan.runtime)
+        self.seconds: dict[str, float] = {}
+        self.warnings: list[str] = []
+
+    def make(self) -> dict[str, Any]:
+        """Survey, engine, report, check, record."""
+        started = datetime.now(UTC)
+        survey = self.survey()
+        command = self.runtime.command(self.plan.job(self.plan.output))
+        with (self.workshop / outputs.LOG).open("w", encoding="utf-8") as log:
+            self.engine(log)
+            summary = self.report(log)
+        self.refuse_changed_inputs()
+        files = outputs.check(self.workshop, self.plan.science)
+        happened = record.Happened(
+            started, datetime.now(UTC), self.seconds, tuple(self.warnings), survey, summary, str(command)
+        )
+        made = record.make(self.plan, self.settings, happened, files)
+        record.write(self.workshop, made)
+        return made
+
+    def survey(self) -> dict[str, Any]:
+        """Ask what both visits look like, and pass on the advice."""
+        first = (self.plan.science[0], self.plan.template[0])
+        words = (str(self.plan.repository), "--science", *_words(first[0]), "--template", *_words(first[1]))
+        said: list[str] = []
+        before = time.monotonic()
+        job = Job(SURVEY, words, (self.plan.repository,))
+        status, answer = supervise.ask(self.runtime.command(job), said.append)
+        self.seconds["survey"] = time.monotonic() - before
+        if status in _BY_CODE and status > 1:
+            raise _BY_CODE[status](_last(said))
+        if status != 0:
+            self._warn(f"no advice on this pair: {_last(said)}")
+            return {}
+        found = advice.parse(answer)
+        for side in ("science", "template"):
+            if isinstance(found.get(side), dict):
+                self.screen.fact(side, advice.describe(found[side]))
+        for line in advice.lines(found):
+            self._warn(line)
+        self.screen.line()
+        return found
+
+    def engine(self, log: Any) -> None:
+        """Run the program; `DiffrunError` of the right kind if it fails."""
+        command = self.runtime.command(self.plan.job(self.workshop))
+        with self.screen.progress() as progress:
+            listener = Listener(self.screen, progress, log, each=len(self.plan.science) == 1)
+            status = supervise.follow(command, listener.hear, listener.begin)
+            if status == 0:
+                listener.end()
+        self.seconds |= listener.seconds
+        self.warnings += listener.warnings
+        for warning in listener.warnings:
+            self.screen.fact("note", warning)
+        if status != 0:
+            raise _failure(status, listener)
+
+    def report(self, log: Any) -> dict[str, Any]:
+        """Draw the picture and measure the quality; without them the products are still good."""
+        words = (str(self.workshop), "--science", *_words(self.plan.science[0]))
+        job = Job(REPORT, words, (self.plan.repository,), self.workshop)
+        with self.screen.progress() as progress:
+            listener = Listener(self.screen, progress, log)
+            status = supervise.follow(
+                self.runtime.command(job), listener.hear, lambda: listener.begin("picture")
+            )
+            listener.end()
+        self.seconds |= listener.seconds
+        try:
+            found = json.loads((self.workshop / _SUMMARY).read_bytes()) if status == 0 else None
+        except (OSError, ValueError, RecursionError):
+            found = None
+        if not isinstance(found, dict):
+            self._warn(f"no picture and summary: {listener.cause}")
+            return {}
+        return found
+
+    def refuse_changed_inputs(self) -> None:
+        """`DataError` if an input is not what it was when its sum was taken."""
+        for item in (*self.plan.inputs, *self.plan.configfiles):
+            if not item.unchanged():
+                raise DataError(f"{item.path} changed while it was in use", "run again when it is at rest")
+
+    def _warn(self, text: str) -> None:
+        self.warnings.append(clean(text))
+        self.screen.fact("advice", text)
+
+
+def _failure(status: int, listener: Listener) -> DiffrunError:
+    if listener.usage:
+        return ConfigError(listener.cause)
+    if status < 0:
+        name = signal.Signals(-status).name
+        return DiffrunError(f"the engine was ended by {name}", f"its last words: {listener.cause}")
+    if listener.failure:
+        return DataError(listener.cause)
+    return DiffrunError(f"the engine ended with {status}: {listener.cause}", "run with -v to see its log")
+
+
+def _words(data_id: DataId) -> tuple[str, ...]:
+    return tuple(f"{key}={value}" for key, value in data_id.as_dict().items())
+
+
+def _last(lines: list[str]) -> str:
+    spoken = [line.strip() for line in lines if line.strip()]
+    return clean(spoken[-1], 400) if spoken else "it said nothing"

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The options of the command ``diffrun``, as typer reads them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from diffrun.settings import PROGRAMS, RUNTIMES
+
+_WHAT, _HOW, _SHOW = "What to subtract", "Where and how", "What to show"
+
+
+def _option(panel: str, words: str, *names: str, metavar: str | None = None, **more: Any) -> Any:
+    return typer.Option(*names, help=words, metavar=metavar, rich_help_panel=panel, **more)
+
+
+def _sites(incomplete: str) -> list[str]:
+    from diffrun.sites import names
+
+    return [name for name in names() if name.startswith(incomplete)]
+
+
+def _programs(incomplete: str) -> list[str]:
+    return [name for name in PROGRAMS if name.startswith(incomplete)]
+
+
+def _runtimes(incomplete: str) -> list[str]:
+    return [name for name in RUNTIMES if name.startswith(incomplete)]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        import diffrun
+
+        print(f"diffrun {diffrun.__version__}")
+        raise typer.Exit
+
+
+Text = str | None
+Texts = list[str] | None
+
+Science = Annotated[Text, _option(_WHAT, "Science visit.", "--science", metavar="VISIT")]
+Template = Annotated[Text, _option(_WHAT, "Template visit.", "--template", metavar="VISIT")]
+Repo = Annotated[
+    Text, _option(_WHAT, "Gen2 repository (default: the Twinkles subset).", "--repo", metavar="FOLDER")
+]
+Raft = Annotated[Text, _option(_WHAT, "R22 or 2,2 (default: all).", "--raft", metavar="RAFT")]
+Sensor = Annotated[Text, _option(_WHAT, "S11 or 1,1 (default: all).", "--sensor", metavar="SENSOR")]
+Filter = Annotated[Text, _option(_WHAT, "Filter of the science visit.", "--filter", metavar="BAND")]
+TemplateFilter = Annotated[
+    Text, _option(_WHAT, "Filter of the template visit.", "--template-filter", metavar="BAND")
+]
+
+Output = Annotated[
+    Text, _option(_HOW, "Run folder (default: diffrun-output/230-250).", "--output", metavar="FOLDER")
+]
+Config = Annotated[
+    Texts, _option(_HOW, "Set a value, after all files.", "--config", "-c", metavar="KEY=VALUE")
+]
+Configfile = Annotated[
+    Texts, _option(_HOW, "Applied after the recipe's own.", "--configfile", "-C", metavar="FILE")
+]
+Site = Annotated[
+    Text,
+    _option(
+        _HOW,
+        "Defaults of a place, or a YAML file (default: laptop).",
+        "--site",
+        metavar="NAME",
+        autocompletion=_sites,
+    ),
+]
+Program = Annotated[
+    Text,
+    _option(_HOW, "Which program (default: engine).", "--program", metavar="NAME", autocompletion=_programs),
+]
+Runtime = Annotated[
+    Text,
+    _option(_HOW, "Where it runs (default: native).", "--runtime", metavar="NAME", autocompletion=_runtimes),
+]
+Jobs = Annotated[Text, _option(_HOW, "Sensors at the same time (default: 1).", "--jobs", "-j", metavar="N")]
+
+DryRun = Annotated[bool, _option(_SHOW, "Print the command, do nothing.", "--dry-run")]
+Json = Annotated[bool, _option(_SHOW, "JSON on standard output.", "--json")]
+Verbose = Annotated[bool, _option(_SHOW, "The program's log as well.", "--verbose", "-v")]
+Quiet = Annotated[bool, _option(_SHOW, "Results and errors only.", "--quiet", "-q")]
+Debug = Annotated[bool, _option(_SHOW, "A traceback if diffrun itself fails.", "--debug")]
+Version = Annotated[
+    bool, _option(_SHOW, "Print the version.", "--version", callback=_print_version, is_eager=True)
+]

@@ -1,0 +1,299 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The plan of one run: all is decided and nothing is done. It prints as the shell line that would do it."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import diffrun
+from diffrun.errors import ConfigError, DataError, RepositoryError, UsageError
+from diffrun.repository.dataid import DataId
+from diffrun.repository.gen2 import Repository
+from diffrun.request import Request
+from diffrun.runtimes import ENGINE, Job, choose
+from diffrun.settings import Settings
+from diffrun.sites import config_folder
+
+#: What the engine computes with; their versions are part of the digest.
+LIBRARIES = ("astropy", "lsst-pex-config", "numba", "numpy", "scipy")
+
+#: What is read of each visit, where it exists.
+DATASETS = ("calexp", "calexpBackground", "src")
+
+_LARGEST_CONFIG = 64 * 1024
+
+
+@dataclass(frozen=True)
+class Input:
+    """One file that the run reads.
+
+    Attributes
+    ----------
+    path : `pathlib.Path`
+    name : `str`
+        Its path in the repository, or the file's name for a configuration file.
+    sha256 : `str`
+    size, mtime_ns : `int`
+        As they were when the sum was taken; `unchanged` compares them.
+    """
+
+    path: Path
+    name: str
+    sha256: str
+    size: int
+    mtime_ns: int
+
+    def unchanged(self) -> bool:
+        """Whether the file still has the size and time that it had when its sum was taken."""
+        try:
+            now = self.path.stat()
+        except OSError:
+            return False
+        return (now.st_size, now.st_mtime_ns) == (self.size, self.mtime_ns)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For the record."""
+        return {"name": self.name, "path": str(self.path), "bytes": self.size, "sha256": self.sha256}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One run, decided.
+
+    Attributes
+    ----------
+    program, runtime, site : `str`
+    repository : `pathlib.Path`
+    own_subset : `bool`
+        Whether the repository is the Twinkles subset that comes with diffrun.
+    science, template : `tuple` [`DataId`, ...]
+        Data ids of both sides, in step.
+    inputs, configfiles : `tuple` [`Input`, ...]
+    config : `tuple` [`str`, ...]
+        Overrides ``KEY=VALUE``, applied after the files.
+    output : `pathlib.Path`
+        The run folder.
+    jobs : `int`
+    versions : `tuple` [(`str`, `str`), ...]
+    """
+
+    program: str
+    runtime: str
+    site: str
+    repository: Path
+    own_subset: bool
+    science: tuple[DataId, ...]
+    template: tuple[DataId, ...]
+    inputs: tuple[Input, ...]
+    configfiles: tuple[Input, ...]
+    config: tuple[str, ...]
+    output: Path
+    jobs: int
+    versions: tuple[tuple[str, str], ...]
+
+    @property
+    def name(self) -> str:
+        """``230 - 250``."""
+        return f"{self.science[0].visit} - {self.template[0].visit}"
+
+    def identity(self) -> dict[str, Any]:
+        """All that decides the products, and nothing else: no path, site, runtime or number of jobs."""
+        return {
+            "program": self.program,
+            "science": [data_id.as_dict() for data_id in self.science],
+            "template": [data_id.as_dict() for data_id in self.template],
+            "inputs": {item.name: item.sha256 for item in self.inputs},
+            "configfiles": [item.sha256 for item in self.configfiles],
+            "config": list(self.config),
+            "versions": dict(self.versions),
+        }
+
+    @property
+    def digest(self) -> str:
+        """The sha256 of the plan's identity: equal digests mean equal products."""
+        text = json.dumps(self.identity(), sort_keys=True, separators=(",", ":"))
+        return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+
+    def job(self, output: Path) -> Job:
+        """The engine's call that writes into ``output``."""
+        words = [str(self.repository)]
+        for data_id in self.science:
+            words += ["--id", *_words(data_id.as_dict())]
+        for keys in _templates(self.template):
+            words += ["--templateId", *_words(keys)]
+        words += ["--output", str(output)]
+        words += [word for item in self.configfiles for word in ("--configfile", str(item.path))]
+        words += [word for override in self.config for word in ("--config", override)]
+        words += ["-j", str(self.jobs)] if self.jobs > 1 else []
+        reads = (self.repository, *(item.path for item in self.configfiles))
+        return Job(ENGINE, tuple(words), reads, output)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For the record and ``--dry-run --json``."""
+        return {
+            "digest": self.digest,
+            **self.identity(),
+            "runtime": self.runtime,
+            "site": self.site,
+            "repository": str(self.repository),
+            "own_subset": self.own_subset,
+            "output": str(self.output),
+            "jobs": self.jobs,
+        }
+
+    def __str__(self) -> str:
+        return str(choose(self.program, self.runtime).command(self.job(self.output)))
+
+
+def _words(keys: dict[str, Any]) -> list[str]:
+    return [f"{key}={value}" for key, value in keys.items()]
+
+
+def _templates(data_ids: Iterable[DataId]) -> list[dict[str, Any]]:
+    """The engine takes raft and sensor from each science id, so that one template id serves them all."""
+    found: list[dict[str, Any]] = []
+    for data_id in data_ids:
+        keys = {"visit": data_id.visit, "filter": data_id.filter}
+        if keys not in found:
+            found.append(keys)
+    return found
+
+
+def make(request: Request, settings: Settings) -> Plan:
+    """Decide everything about a run.
+
+    Raises
+    ------
+    UsageError
+        If the program or runtime is not available, or the output lies in the repository.
+    RepositoryError
+        If a visit, sensor or file is not there; the message says what is.
+    DataError
+        If an input cannot be read.
+    """
+    choose(settings.program.value, settings.runtime.value)
+    root = settings.repo.value if settings.repo.value is not None else _own_subset()
+    repository = Repository.open(root)
+    science, template = _data_ids(repository, request)
+    output = settings.output.value or settings.output_root.value / request.name
+    _refuse_inside(output, repository)
+    return Plan(
+        program=settings.program.value,
+        runtime=settings.runtime.value,
+        site=settings.site.value,
+        repository=repository.root,
+        own_subset=settings.repo.value is None,
+        science=science,
+        template=template,
+        inputs=_inputs(repository, (*science, *template)),
+        configfiles=_configfiles(request),
+        config=request.config,
+        output=output,
+        jobs=settings.jobs.value,
+        versions=versions(),
+    )
+
+
+def _own_subset() -> Path:
+    from diffrun import twinkles
+
+    return twinkles.unpack()
+
+
+def _data_ids(repository: Repository, request: Request) -> tuple[tuple[DataId, ...], tuple[DataId, ...]]:
+    """The science ids with a calexp, and the template id of each: same sensor, its own filter."""
+    science = _with_calexp(repository, _known(request.science, request.filter, request.raft, request.sensor))
+    template = tuple(
+        _with_calexp(repository, _known(request.template, request.template_filter, each.raft, each.sensor))[0]
+        for each in science
+    )
+    return science, template
+
+
+def _known(visit: int, filter_name: str | None, raft: str | None, sensor: str | None) -> dict[str, int | str]:
+    keys = {"visit": visit, "filter": filter_name, "raft": raft, "sensor": sensor}
+    return {key: value for key, value in keys.items() if value is not None}
+
+
+def _with_calexp(repository: Repository, known: dict[str, int | str]) -> tuple[DataId, ...]:
+    found = repository.select(**known)
+    there = tuple(data_id for data_id in found if repository.find("calexp", data_id))
+    if not there:
+        repository.require("calexp", found[0])
+    return there
+
+
+def _refuse_inside(output: Path, repository: Repository) -> None:
+    place = output.resolve()
+    for folder in repository.chain:
+        if place == folder or folder in place.parents:
+            raise UsageError(f"the output {output} lies in the repository {folder}", "give another --output")
+
+
+def _inputs(repository: Repository, data_ids: Sequence[DataId]) -> tuple[Input, ...]:
+    found: dict[str, Input] = {}
+    for data_id in data_ids:
+        for dataset in DATASETS:
+            path = repository.find(dataset, data_id)
+            if path is not None:
+                name = next(str(path.relative_to(root)) for root in repository.chain if root in path.parents)
+                found.setdefault(name, _summed(path, name))
+    return tuple(found[name] for name in sorted(found))
+
+
+def _summed(path: Path, name: str) -> Input:
+    try:
+        with path.open("rb") as file:
+            before = os.fstat(file.fileno())
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        kind = RepositoryError if error.errno in (errno.ENOENT, errno.EACCES, errno.EPERM) else DataError
+        raise kind(f"cannot read {path}: {error.strerror}", "check the file and its permissions") from None
+    return Input(path, name, digest, before.st_size, before.st_mtime_ns)
+
+
+def _configfiles(request: Request) -> tuple[Input, ...]:
+    """The recipe's own configuration, then the user's files."""
+    paths = (config_folder() / "diffimconfig.py", *request.configfile)
+    found = tuple(_summed(path, path.name) for path in paths)
+    for item in found:
+        if item.size > _LARGEST_CONFIG:
+            raise ConfigError(
+                f"{item.path} is larger than {_LARGEST_CONFIG // 1024} KiB", "give a configfile"
+            )
+    return found
+
+
+def versions() -> tuple[tuple[str, str], ...]:
+    """What the engine is made of: its version and the sha256 of its source, Python and the libraries."""
+    found = {name: _version(name) for name in LIBRARIES}
+    found |= {"diffrun": diffrun.__version__, "python": platform.python_version(), "source": source_digest()}
+    return tuple(sorted(found.items()))
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "missing"
+
+
+def source_digest() -> str:
+    """The sha256 over every Python file of the engine and of what it stands on."""
+    package = Path(diffrun.__file__).resolve().parent
+    files = [package / "errors.py"]
+    for part in ("engine", "files", "repository"):
+        files += sorted((package / part).rglob("*.py"))
+    whole = hashlib.sha256()
+    for path in files:
+        whole.update(f"{path.relative_to(package)}\0".encode() + path.read_bytes() + b"\0")
+    return whole.hexdigest()

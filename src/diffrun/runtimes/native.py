@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The native runtime: the engine in the Python that runs diffrun, with no shell and no host environment."""
+
+from __future__ import annotations
+
+import os
+import site
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import diffrun
+from diffrun.runtimes import Command, Job
+
+#: The variables that pass from the host to the program; none of them can change a product.
+PASSED = ("HOME", "TMPDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "NUMBA_CACHE_DIR")
+FIXED = {"LC_ALL": "C.UTF-8", "PATH": "/usr/bin:/bin", "TZ": "UTC"}
+
+
+class Native:
+    """Runs the engine as ``python -I -m diffrun.engine ...``."""
+
+    name = "native"
+
+    def command(self, job: Job, host: Mapping[str, str] | None = None) -> Command:
+        """The command for a job.
+
+        Installed, Python runs isolated (``-I``: no ``PYTHON*`` variable, no current folder, no user
+        site-packages). In a source tree that is not installed, the tree is named as the one ``PYTHONPATH``.
+        """
+        host = os.environ if host is None else host
+        environment = {name: host[name] for name in PASSED if name in host} | FIXED
+        flags = ["-I"]
+        source = Path(diffrun.__file__).resolve().parents[1]
+        if not _is_installed(source):
+            flags = ["-s", "-P"]
+            environment["PYTHONPATH"] = str(source)
+        argv = (sys.executable, *flags, "-m", job.module, *job.arguments)
+        return Command(argv, tuple(sorted(environment.items())))
+
+
+def _is_installed(source: Path) -> bool:
+    return any(source == Path(folder).resolve() for folder in site.getsitepackages())

@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Runs a command as a child that never outlives us, and hands on its lines as they come.
+
+The child is the head of its own process group and asks the kernel for SIGKILL when its parent dies
+(PR_SET_PDEATHSIG), so even ``kill -9`` of the launcher leaves nothing behind. A signal to the launcher is
+passed on; what is still there after two seconds is killed. A second signal ends the launcher at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import IO
+
+from diffrun.errors import DiffrunError
+from diffrun.runtimes import Command
+
+_PR_SET_PDEATHSIG = 1
+_GRACE = 2.0
+_POLL = 0.25
+_LONGEST_LINE = 64 * 1024
+_LARGEST_ANSWER = 16 * 1024 * 1024
+OnLine = Callable[[str], None]
+OnStart = Callable[[], None] | None
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Stopped(BaseException):
+    """A signal asked us to stop; not an `Exception`, so that nothing on the way takes it for a failure."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+@contextlib.contextmanager
+def stoppable() -> Iterator[None]:
+    """Inside, the first SIGINT, SIGTERM or SIGHUP raises `Stopped`, and a second one ends us at once."""
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        for each in _SIGNALS:
+            signal.signal(each, signal.SIG_DFL)
+        raise Stopped(number)
+
+    before = {each: signal.signal(each, stop) for each in _SIGNALS}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+def follow(command: Command, on_line: OnLine, on_start: OnStart = None) -> int:
+    """Run a command, hand on each line of its output and errors, and return its exit status.
+
+    A negative status is the number of the signal that ended it. ``on_start`` is called once the child runs
+    (threads may be started from then on: never before a fork).
+    """
+    with _child(command, subprocess.PIPE, subprocess.STDOUT) as child:
+        return _attend(child, child.stdout, on_line, on_start)
+
+
+def ask(command: Command, on_line: OnLine, on_start: OnStart = None) -> tuple[int, str]:
+    """Run a command that answers on standard output; each line of its errors is handed on."""
+    with tempfile.TemporaryFile() as answer:
+        with _child(command, answer, subprocess.PIPE) as child:
+            status = _attend(child, child.stderr, on_line, on_start)
+        answer.seek(0)
+        return status, answer.read(_LARGEST_ANSWER).decode("utf-8", "replace")
+
+
+def _attend(
+    child: subprocess.Popen[bytes], stream: IO[bytes] | None, on_line: OnLine, on_start: OnStart
+) -> int:
+    if on_start:
+        on_start()
+    assert stream is not None
+    for line in _lines(child, stream.fileno()):
+        on_line(line.decode("utf-8", "replace").rstrip("\r"))
+    return child.wait()
+
+
+def _lines(child: subprocess.Popen[bytes], stream: int) -> Iterator[bytes]:
+    """Lines until the end of the stream, or until the child is gone though a process of its holds it open."""
+    rest = b""
+    while True:
+        ready, _, _ = select.select([stream], [], [], _POLL)
+        chunk = os.read(stream, _LONGEST_LINE) if ready else b""
+        if not chunk and (ready or child.poll() is not None):
+            break
+        *lines, rest = (rest + chunk).split(b"\n")
+        yield from lines
+        if len(rest) > _LONGEST_LINE:
+            yield rest
+            rest = b""
+    if rest:
+        yield rest
+
+
+@contextlib.contextmanager
+def _child(command: Command, stdout: IO[bytes] | int, stderr: int) -> Iterator[subprocess.Popen[bytes]]:
+    try:
+        child = subprocess.Popen(
+            command.argv,
+            env=dict(command.environment),
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=stderr,
+            process_group=0,
+            preexec_fn=_die_with_parent(),
+        )
+    except OSError as error:
+        raise DiffrunError(f"cannot start {command.argv[0]}: {error.strerror}") from None
+    try:
+        yield child
+    except BaseException as error:
+        _end(child, error.number if isinstance(error, Stopped) else signal.SIGTERM)
+        raise
+    finally:
+        _end(child, signal.SIGKILL)  # workers that the program left behind
+        for stream in (child.stdout, child.stderr):
+            if stream:
+                stream.close()
+
+
+def _end(child: subprocess.Popen[bytes], number: int) -> None:
+    """End the child and its group: by this signal, and after the grace by SIGKILL."""
+    for each in (number, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(child.pid, each)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(_GRACE)
+
+
+def _die_with_parent() -> Callable[[], None] | None:
+    if sys.platform != "linux":
+        return None
+    prctl = ctypes.CDLL(None).prctl
+    parent = os.getpid()
+
+    def in_child() -> None:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it died before the request took effect
+            os._exit(1)
+
+    return in_child
