@@ -144,7 +144,7 @@ def canonical_key(typed: str) -> str:
     """The stack's key for a typed one; `UsageError` listing the valid ones if there is none."""
     key = ALIASES.get(typed, typed)
     if key not in KEYS:
-        near = difflib.get_close_matches(typed, [*KEYS, *ALIASES], n=1)
+        near = difflib.get_close_matches(typed, [*KEYS, *ALIASES], n=1, cutoff=0.75)
         remedy = f"did you mean {near[0]!r}?" if near else ""
         raise UsageError(f"Unrecognized ID key {typed!r}; valid keys are: {list(KEYS)}", remedy)
     return key

@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The program ``imageDifference.py``, also as ``python -m diffrun.engine``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+_THREADS = (
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "BLIS_NUM_THREADS",
+    "OMP_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the program; see `diffrun.engine.program.main` for its exit status.
+
+    Linear algebra is held to one thread: with more, the last bits of a result depend on their number.
+    """
+    os.environ.update(dict.fromkeys(_THREADS, "1"))  # read once, when NumPy is imported
+    from diffrun.engine import program
+
+    return program.main(sys.argv[1:] if argv is None else argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Run the task on data ids: one after the other, or each in a process of its own.
+
+A failure is one line, as in the stack, and the next data id follows.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import multiprocessing
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from diffrun.engine import logs, overrides, products
+from diffrun.engine.arguments import Arguments
+from diffrun.engine.config import ImageDifferenceConfig
+from diffrun.engine.selection import template_for
+from diffrun.engine.task import run
+from diffrun.errors import DiffrunError
+from diffrun.repository.dataid import DataId
+from diffrun.repository.gen2 import Repository
+
+_LOG = logging.getLogger("imageDifference")
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True)
+class Job:
+    """One data id with all that a process of its own needs to know.
+
+    Attributes
+    ----------
+    science : `DataId`
+    template : `dict`
+        Keys of ``--templateId``.
+    """
+
+    arguments: Arguments
+    settings: tuple[overrides.Override, ...]
+    science: DataId
+    template: dict[str, int | str]
+
+    def config(self) -> ImageDifferenceConfig:
+        """The configuration, made anew: pex_config's own pickles are Python code."""
+        config = ImageDifferenceConfig()
+        overrides.apply(config, self.settings)
+        return config
+
+
+def process(job: Job, output: Path) -> bool:
+    """Make one difference; `False`, with a line in the log, if that failed.
+
+    With ``--doraise`` the exception goes on instead.
+    """
+    label = logs.LABEL.set(str(job.science))
+    try:
+        _difference(job, output)
+        return True
+    except Exception as error:
+        if job.arguments.do_raise:
+            raise
+        unexpected = not isinstance(error, DiffrunError)
+        message = str(error)
+        if unexpected:
+            message = f"{type(error).__name__}: {error}; this is a fault of diffrun: please report it"
+        trace = unexpected and _LOG.isEnabledFor(logging.DEBUG)
+        _LOG.critical("Failed on dataId=%s: %s", job.science, message, exc_info=trace)
+        return False
+    finally:
+        logs.LABEL.reset(label)
+
+
+def _difference(job: Job, output: Path) -> None:
+    repository = Repository.open(job.arguments.input)
+    config = job.config()
+    _LOG.info("Processing %s", job.science)
+    template = template_for(repository, job.science, job.template)
+    result = run(products.read(repository, job.science, template, config), config, _LOG)
+    products.write(output, job.science, result, config)
+
+
+def process_all(jobs: Sequence[Job], output: Path, processes: int, timeout: float) -> int:
+    """Process all jobs and give the number of failures.
+
+    Parameters
+    ----------
+    jobs : sequence of `Job`
+    output : `pathlib.Path`
+    processes : `int`
+        How many at the same time; with 1 no other process is started.
+    timeout : `float`
+        Seconds for all of them, if there are several processes.
+    """
+    if processes == 1 or len(jobs) < 2:
+        return sum(not process(job, output) for job in jobs)
+    deadline = time.monotonic() + timeout
+    with ThreadPoolExecutor(min(processes, len(jobs))) as pool:
+        return sum(not done for done in pool.map(lambda job: _apart(job, output, deadline), jobs))
+
+
+def _apart(job: Job, output: Path, deadline: float) -> bool:
+    """Process one job in a process of its own, so that its end is no other's."""
+    child = multiprocessing.get_context("spawn").Process(target=_child, args=(job, output), daemon=True)
+    left = deadline - time.monotonic()
+    if left > 0:
+        child.start()
+        child.join(left)
+    if left <= 0 or child.is_alive():
+        if left > 0:
+            child.kill()
+            child.join()
+        _LOG.critical("Failed on dataId=%s: not done within --timeout", job.science)
+        return False
+    if child.exitcode is not None and child.exitcode < 0:
+        name = signal.Signals(-child.exitcode).name
+        _LOG.critical("Failed on dataId=%s: the process was ended by %s", job.science, name)
+    return child.exitcode == 0
+
+
+def _child(job: Job, output: Path) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    logs.configure(job.arguments.log_levels, job.arguments.long_log)
+    sys.exit(0 if process(job, output) else 1)
