@@ -80,7 +80,7 @@ def sources(catalog: Catalog, difference: Exposure) -> Sources:
         snr = np.nan_to_num(np.asarray(flux / error, float), nan=0.0, posinf=0.0, neginf=0.0)
     x, y = _positions(catalog, difference)
     dipole = _flag(catalog, "ip_diffim_DipoleFit_flag_classification")
-    negative = snr < 0
+    negative = np.where(snr == 0, _flag(catalog, "flags_negative"), snr < 0)
     kind = np.where(dipole, DIPOLE, np.where(negative, NEGATIVE, POSITIVE)).astype(np.int8)
     flagged = np.zeros(len(catalog), bool)
     for name in _SOURCE_FLAGS:
