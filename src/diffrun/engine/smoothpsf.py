@@ -11,6 +11,7 @@ from collections.abc import Callable
 import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
+import scipy.fft
 from scipy.ndimage import map_coordinates
 
 from diffrun.files.afw.exposure import Psf
@@ -169,3 +170,11 @@ def _correlated(stamp: Array, kernel: Array) -> Array:
     top, left = kernel.shape[0] // 2, kernel.shape[1] // 2
     convolved = scipy.fft.irfft2(product, s=full)
     return np.asarray(convolved[top : top + stamp.shape[0], left : left + stamp.shape[1]])
+
+
+def full_convolution(first: Array, second: Array) -> Array:
+    """Convolution of two odd stamps without loss at the borders; side n1 + n2 - 1."""
+    shape = [a + b - 1 for a, b in zip(first.shape, second.shape, strict=True)]
+    fast = [scipy.fft.next_fast_len(n, real=True) for n in shape]
+    full = scipy.fft.irfft2(scipy.fft.rfft2(first, s=fast) * scipy.fft.rfft2(second, s=fast), s=fast)
+    return np.asarray(full[: shape[0], : shape[1]])

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Masks by name: what is missing, what is merged, what is near missing data."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import binary_dilation
+
+from diffrun.errors import DataError
+from diffrun.files.afw.exposure import Exposure
+
+Bool = NDArray[np.bool_]
+
+
+def free_bit(planes: dict[str, int]) -> int:
+    """The lowest bit that no plane uses."""
+    return next(bit for bit in range(31) if bit not in planes.values())
+
+
+def fill(exposure: Exposure, name: str) -> Exposure:
+    """An exposure without NaN: what is not finite, or has no variance, becomes NO_DATA with the sky's value.
+
+    Raises
+    ------
+    DataError
+        When no usable pixel is left; ``name`` says which image it was.
+    """
+    no_data = np.int32(exposure.bits("NO_DATA"))
+    planes = dict(exposure.planes)
+    if not no_data:
+        planes["NO_DATA"] = free_bit(planes)
+        no_data = np.int32(1 << planes["NO_DATA"])
+    with np.errstate(invalid="ignore"):
+        missing = ~(np.isfinite(exposure.image) & np.isfinite(exposure.variance) & (exposure.variance > 0))
+    missing |= (exposure.mask & no_data) != 0
+    if missing.all():
+        raise DataError(f"the {name} image has no usable pixel", "every pixel is NaN, masked NO_DATA or without variance")
+    sky = np.float32(np.median(exposure.image[~missing][::7]))
+    noise = np.float32(np.median(exposure.variance[~missing][::7]))
+    return exposure.replace(
+        image=np.where(missing, sky, exposure.image),
+        variance=np.where(missing, noise, exposure.variance),
+        mask=np.where(missing, exposure.mask | no_data, exposure.mask),
+        planes=planes,
+    )
+
+
+def grown(region: Bool, reach: int) -> Bool:
+    """A region grown by a square of half width ``reach``."""
+    if reach <= 0 or not region.any():
+        return region
+    line = np.ones((2 * reach + 1, 1), bool)
+    return np.asarray(binary_dilation(binary_dilation(region, line), line.T))
+
+
+def cropped(exposure: Exposure, border: int) -> Exposure:
+    """An exposure without a border on each side."""
+    if not border:
+        return exposure
+    inner = np.s_[border:-border, border:-border]
+    return exposure.replace(
+        image=exposure.image[inner],
+        mask=exposure.mask[inner],
+        variance=exposure.variance[inner],
+        xy0=(exposure.xy0[0] + border, exposure.xy0[1] + border),
+    )
+
+
+def merged(science: Exposure, template: Exposure, missing: Bool, incomplete: Bool) -> Exposure:
+    """The science exposure with the masks of both images, by name.
+
+    Parameters
+    ----------
+    science, template : `Exposure`
+        On one grid. The DETECTED planes of either are dropped.
+    missing, incomplete : `numpy.ndarray`, (ny, nx), bool
+        Pixels without a value, and with one that felt missing data: NO_DATA and EDGE in the result.
+    """
+    planes = dict(science.planes)
+    for name in ("NO_DATA", "EDGE", "DETECTED", "DETECTED_NEGATIVE", *template.planes):
+        if name not in planes:
+            planes[name] = free_bit(planes)
+    detected = np.int32((1 << planes["DETECTED"]) | (1 << planes["DETECTED_NEGATIVE"]))
+    mask = science.mask & ~detected
+    for name in template.planes:
+        if name not in ("DETECTED", "DETECTED_NEGATIVE"):
+            mask |= np.where(template.has(name), np.int32(1 << planes[name]), np.int32(0))
+    mask |= np.where(missing, np.int32(1 << planes["NO_DATA"]), np.int32(0))
+    mask |= np.where(incomplete, np.int32(1 << planes["EDGE"]), np.int32(0))
+    return science.replace(mask=mask, planes=planes)
