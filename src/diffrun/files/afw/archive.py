@@ -12,10 +12,13 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from diffrun.errors import DataError
+from diffrun.files import fits as door
 
 #: One table row as ``{column: (FITS format, value)}``.
 Row = dict[str, tuple[str, Any]]
 
+#: FITS column codes as types of the bytes in the file.
+_BYTES = {"J": ">i4", "K": ">i8", "D": ">f8", "E": ">f4"}
 _MAX_OBJECTS = 100_000
 
 
@@ -123,27 +126,22 @@ class ArchiveWriter:
             self.tables[table].rows.extend(rows)
         return number
 
-    def hdus(self) -> list[fits.BinTableHDU]:
+    def hdus(self) -> list[door.Table]:
         """The index and the tables."""
-        columns = [("id", "1J"), ("cat.archive", "1J"), ("cat.persistable", "1J"), ("row0", "1J")]
-        columns += [("nrows", "1J"), ("name", "64A"), ("module", "64A")]
+        columns = [(name, "1J") for name in ("id", "cat.archive", "cat.persistable", "row0", "nrows")]
+        columns += [("name", "64A"), ("module", "64A")]
         entries = [
             {column: (form, value) for (column, form), value in zip(columns, entry, strict=True)}
             for entry in self.index
         ]
-        index = _hdu(tuple(columns), entries, "ARCHIVE_INDEX", "ARCHIVE_INDEX", 0)
-        index.header["AR_NCAT"] = len(self.tables) + 1
-        index.header["HIERARCH AFW_TABLE_VERSION"] = 3
-        hdus = [index]
+        cards = [("AR_NCAT", len(self.tables) + 1), ("HIERARCH AFW_TABLE_VERSION", 3)]
+        index = _Table(tuple(columns), "ARCHIVE_INDEX", entries)
+        hdus = [_hdu(index, "ARCHIVE_INDEX", 0, cards)]
         for number, table in enumerate(self.tables, 1):
-            hdu = _hdu(table.shape, table.rows, table.name, "ARCHIVE_DATA", number)
             earlier = sum(other.name == table.name for other in self.tables[: number - 1])
-            if earlier:
-                hdu.header["EXTVER"] = earlier + 1
-            names = {entry[5] for entry in self.index if entry[1] == number}
-            for name in sorted(names):
-                hdu.header.append(("AR_NAME", name), end=True)
-            hdus.append(hdu)
+            cards = [("EXTVER", earlier + 1)] if earlier else []
+            cards += [("AR_NAME", name) for name in sorted({e[5] for e in self.index if e[1] == number})]
+            hdus.append(_hdu(table, "ARCHIVE_DATA", number, cards))
         return hdus
 
     def _table(self, row: Row, name: str) -> int:
@@ -165,14 +163,21 @@ def _raw(hdu: Any) -> NDArray[Any]:
     return np.asarray(hdu.data.view(np.ndarray))
 
 
-def _hdu(
-    shape: tuple[tuple[str, str], ...], rows: Sequence[Row], name: str, kind: str, number: int
-) -> fits.BinTableHDU:
+def _hdu(table: _Table, kind: str, number: int, cards: list[tuple[str, Any]]) -> door.Table:
     """One archive table."""
-    columns = [
-        fits.Column(column, form, array=np.array([row[column][1] for row in rows])) for column, form in shape
-    ]
-    hdu = fits.BinTableHDU.from_columns(columns, name=name)
-    hdu.header["EXTTYPE"] = kind
-    hdu.header["AR_CATN"] = number
-    return hdu
+    names = [(column, _dtype(form)) for column, form in table.shape]
+    rows = np.zeros(len(table.rows), np.dtype(names))
+    for n, row in enumerate(table.rows):
+        for column, (_, value) in row.items():
+            rows[column][n] = value
+    head: list[tuple[str, Any]] = []
+    for n, (column, form) in enumerate(table.shape, 1):
+        head += [(f"TTYPE{n}", column), (f"TFORM{n}", form)]
+    head += [("EXTNAME", table.name), ("EXTTYPE", kind), ("AR_CATN", number)]
+    return door.Table(head + cards, rows)
+
+
+def _dtype(form: str) -> str:
+    """The type of a column's bytes in the file."""
+    repeat, code = form[:-1], form[-1]
+    return f"S{repeat}" if code == "A" else f"({repeat},)" * (repeat != "1") + _BYTES[code]

@@ -139,7 +139,7 @@ def read_background(path: Path) -> Background:
             raise DataError(f"{path}: {error.message}", error.remedy) from error
 
 
-def background_to_bytes(background: Background) -> bytes:
+def background_to_bytes(background: Background) -> bytearray:
     """The file of a background, readable by afw 12.1 and today's; the same for the same background."""
     hdus: list[Any] = []
     for layer in background.layers:
@@ -151,7 +151,7 @@ def background_to_bytes(background: Background) -> bytes:
                 for name, bit in DEFAULT_PLANES.items():
                     hdu.header[f"MP_{name}" if len(name) <= 5 else f"HIERARCH MP_{name}"] = bit
             hdus.append(hdu)
-    return door.to_bytes(fits.HDUList(hdus))
+    return door.to_bytes(hdus)
 
 
 def write_background(path: Path, background: Background) -> None:

@@ -26,6 +26,8 @@ _FIRST = (("id", "L"), ("coord_ra", "Angle"), ("coord_dec", "Angle"), ("parent",
 _FORM = re.compile(r"(\d*)([A-Z])(.*)")
 _MAX_ALIASES = 32
 _VERSION = 1
+#: Name, FITS format, bytes and further cards of a column to be written.
+_Stored = tuple[str, str, NDArray[Any], list[tuple[str, Any]]]
 
 
 @dataclass(frozen=True)
@@ -140,7 +142,7 @@ def read_catalog(path: Path) -> Catalog:
         return _catalog(hdus[1])
 
 
-def catalog_to_bytes(catalog: Catalog) -> bytes:
+def catalog_to_bytes(catalog: Catalog) -> bytearray:
     """The file of a catalogue, version 1, readable by afw 12.1 and today's.
 
     Parameters
@@ -150,7 +152,7 @@ def catalog_to_bytes(catalog: Catalog) -> bytes:
 
     Returns
     -------
-    content : `bytes`
+    content : `bytearray`
         The same for the same catalogue.
     """
     first = tuple((f.name, f.type) for f in catalog.fields[:4])
@@ -158,26 +160,22 @@ def catalog_to_bytes(catalog: Catalog) -> bytes:
         raise ValueError(f"a catalogue begins with {first}, not {_FIRST}")
     flags = [f for f in catalog.fields if f.type == "Flag"]
     values = [f for f in catalog.fields if f.type != "Flag"]
-    columns = [_column(f, catalog.columns[f.name]) for f in values]
-    if flags:
-        bits = np.stack([np.asarray(catalog.columns[f.name], bool) for f in flags], axis=1)
-        columns.insert(0, fits.Column("flags", f"{len(flags)}X", array=bits))
-    hdu = fits.BinTableHDU.from_columns(columns, nrows=len(catalog))
-    for number, f in enumerate(values, 2 if flags else 1):
-        _append(hdu.header, f"TDOC{number}", f.doc)
-        _append(hdu.header, f"TCCLS{number}", "Angle" if f.type == "Angle" else "Scalar")
-    if flags:
-        _append(hdu.header, "FLAGCOL", 1)
+    packed = [_packed(flags, catalog)] if flags else []
+    columns = packed + [_column(f, catalog.columns[f.name]) for f in values]
+    types = [(name, array.dtype, array.shape[1:]) for name, _, array, _ in columns]
+    rows = np.zeros(len(catalog), types)
+    head: list[tuple[str, Any]] = []
+    for number, (name, form, array, further) in enumerate(columns, 1):
+        rows[name] = array
+        head += [(f"TTYPE{number}", name), (f"TFORM{number}", form)]
+        head += [(f"{card}{number}", value) for card, value in further]
+    head += [("FLAGCOL", 1)] if flags else []
     for number, f in enumerate(flags, 1):
-        _append(hdu.header, f"TFLAG{number}", f.name)
-        _append(hdu.header, f"TFDOC{number}", f.doc)
-    for alias, target in sorted(catalog.aliases.items()):
-        _append(hdu.header, "ALIAS", f"{alias}:{target}")
-    for name, value in catalog.metadata.items():
-        _append(hdu.header, name, value)
-    _append(hdu.header, "AFW_TYPE", "SOURCE")
-    _append(hdu.header, "AFW_TABLE_VERSION", _VERSION)
-    return door.to_bytes(fits.HDUList([fits.PrimaryHDU(), hdu]))
+        head += [(f"TFLAG{number}", f.name), (f"TFDOC{number}", f.doc)]
+    head += [("ALIAS", f"{alias}:{target}") for alias, target in sorted(catalog.aliases.items())]
+    head += [(_keyword(name), value) for name, value in catalog.metadata.items()]
+    head += [("AFW_TYPE", "SOURCE"), (_keyword("AFW_TABLE_VERSION"), _VERSION)]
+    return door.to_bytes([fits.PrimaryHDU(), door.Table(head, rows)])
 
 
 def write_catalog(path: Path, catalog: Catalog) -> None:
@@ -258,17 +256,31 @@ def _pairs(header: fits.Header) -> Iterable[tuple[str, str]]:
             yield alias, target
 
 
-def _column(f: Field, values: NDArray[Any]) -> fits.Column:
-    """A FITS column of a field that is no flag."""
+def _packed(flags: list[Field], catalog: Catalog) -> _Stored:
+    """All flags as the one column of bits."""
+    bits = np.stack([np.asarray(catalog.columns[f.name], bool) for f in flags], axis=1)
+    return "flags", f"{len(flags)}X", np.packbits(bits, axis=1), []
+
+
+def _column(f: Field, values: NDArray[Any]) -> _Stored:
+    """The bytes and cards of a field that is no flag."""
     if f.type not in _CODES:
         raise ValueError(f"the field {f.name} has the type {f.type!r}, which cannot be written")
-    array = np.ascontiguousarray(values, _DTYPES[f.type])
-    repeat = array.shape[1] if array.ndim == 2 else 1
-    unit = "rad" if f.type == "Angle" else f.unit
-    zero = {"bzero": 32768} if f.type == "U" else {}
-    return fits.Column(f.name, f"{repeat}{_CODES[f.type]}", unit=unit or None, array=array, **zero)
+    array = np.asarray(values, _DTYPES[f.type])
+    if f.type == "U":
+        array = (array ^ np.uint16(0x8000)).view(np.int16)
+    form = f"{array.shape[1] if array.ndim == 2 else 1}{_CODES[f.type]}"
+    further: list[tuple[str, Any]] = [("TZERO", 32768)] if f.type == "U" else []
+    further += [("TUNIT", "rad" if f.type == "Angle" else f.unit)] if f.unit or f.type == "Angle" else []
+    further += [("TDOC", f.doc), ("TCCLS", _field_class(f, array))]
+    return f.name, form, array.astype(array.dtype.newbyteorder(">")), further
 
 
-def _append(header: fits.Header, name: str, value: Any) -> None:
-    """Append a card, a HIERARCH one where the name asks for it; repeated names are kept."""
-    header.append((name if len(name) <= 8 else f"HIERARCH {name}", value), end=True)
+def _field_class(f: Field, array: NDArray[Any]) -> str:
+    """afw's template of the field."""
+    return "Angle" if f.type == "Angle" else "Array" if array.ndim == 2 else "Scalar"
+
+
+def _keyword(name: str) -> str:
+    """The card's name, marked as HIERARCH where it is long."""
+    return name if len(name) <= 8 else f"HIERARCH {name}"

@@ -96,7 +96,7 @@ class Exposure:
 
     def has(self, *names: str) -> NDArray[np.bool_]:
         """Where any of the named planes is set, (ny, nx)."""
-        return (self.mask & np.int32(self.bits(*names))) != 0
+        return np.asarray((self.mask & np.int32(self.bits(*names))) != 0)
 
     def replace(self, **changes: Any) -> Exposure:
         """A new exposure with some parts changed."""

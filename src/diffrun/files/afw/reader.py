@@ -243,7 +243,4 @@ def _integers(hdu: Any) -> NDArray[np.int32]:
     scale, zero = float(hdu.header.get("BSCALE", 1)), float(hdu.header.get("BZERO", 0))
     if data.dtype.kind not in "iu" or scale != 1 or zero != round(zero):
         raise DataError(f"the mask has pixels of the type {data.dtype.name}, scale {scale}", "make the file anew")
-    mask = np.array(data, np.int32)
-    if zero:
-        mask += np.int32(zero)
-    return mask
+    return np.add(data, np.int32(zero), dtype=np.int32)

@@ -34,7 +34,7 @@ def write_exposure(path: Path, exposure: Exposure) -> None:
     write_bytes(path, exposure_to_bytes(exposure))
 
 
-def exposure_to_bytes(exposure: Exposure) -> bytes:
+def exposure_to_bytes(exposure: Exposure) -> bytearray:
     """The file of an exposure; the same exposure always gives the same bytes.
 
     Parameters
@@ -44,7 +44,7 @@ def exposure_to_bytes(exposure: Exposure) -> bytes:
 
     Returns
     -------
-    content : `bytes`
+    content : `bytearray`
         Image float32, mask uint16, variance float32, and an archive with the PSF and the WCS.
     """
     ny, nx = exposure.shape
@@ -77,7 +77,7 @@ def exposure_to_bytes(exposure: Exposure) -> bytes:
         _plane(exposure, _narrow(exposure), "MASK"),
         _plane(exposure, exposure.variance, "VARIANCE"),
     ]
-    return door.to_bytes(fits.HDUList([primary, *planes, *(archive.hdus() if ids else [])]))
+    return door.to_bytes([primary, *planes, *(archive.hdus() if ids else [])])
 
 
 def write_kernel(path: Path, kernel: LinearCombinationKernel) -> None:
@@ -90,7 +90,7 @@ def write_kernel(path: Path, kernel: LinearCombinationKernel) -> None:
     """
     archive = ArchiveWriter()
     persistence.put_kernel(archive, kernel)
-    write_bytes(path, door.to_bytes(fits.HDUList([fits.PrimaryHDU(), *archive.hdus()])))
+    write_bytes(path, door.to_bytes([fits.PrimaryHDU(), *archive.hdus()]))
 
 
 def _plane(exposure: Exposure, pixels: NDArray[Any], kind: str) -> fits.ImageHDU:
