@@ -211,8 +211,8 @@ def _own() -> Iterator[Field]:
 def fields() -> tuple[Field, ...]:
     """All columns, in order."""
     groups: Iterable[Iterator[Field]] = (
-        _identity(), _sdss_centroid(), _simple_centroids(), _naive_dipole_centroid(), _sdss_shape(), _apertures(),
-        _weighted_fluxes(), _pixel_flags(), _old_dipoles(), _dipole_fit(), _own(),
+        _identity(), _sdss_centroid(), _simple_centroids(), _naive_dipole_centroid(), _sdss_shape(),
+        _apertures(), _weighted_fluxes(), _pixel_flags(), _old_dipoles(), _dipole_fit(), _own(),
     )  # fmt: skip
     return tuple(field for group in groups for field in group)
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from diffrun.engine.stamps import UNUSABLE, Floats, lanczos, usable
+from diffrun.engine.stamps import UNUSABLE, Floats, lanczos, nearest_pixel, usable
 from diffrun.files.afw.exposure import Exposure
 
 MAX_ITERATIONS = 100
@@ -126,9 +126,14 @@ class Lobes:
 def _lobe(kernel: Floats, x: float, y: float, box: Box) -> tuple[Floats, Floats, Floats]:
     """The PSF at (x, y) on the box, and its derivatives by x and y, (pixels,) each."""
     size, (ny, nx) = kernel.shape[0], box.shape
-    ix, iy = int(np.floor(x + 0.5)), int(np.floor(y + 0.5))
-    (across,), (d_across,) = lanczos(np.array([x - ix]), box.x0 + size // 2 - ix, nx, size)
-    (along,), (d_along,) = lanczos(np.array([y - iy]), box.y0 + size // 2 - iy, ny, size)
+    place = np.array([x, y])
+    pixel = nearest_pixel(place)
+    starts = np.array([box.x0, box.y0]) + size // 2 - pixel
+    first = int(starts.min())
+    n_out = int((starts + (nx, ny)).max()) - first
+    matrix, slope = lanczos(place - pixel, first, n_out, size)
+    in_x, in_y = (slice(s - first, s - first + n) for s, n in zip(starts, (nx, ny), strict=True))
+    across, d_across, along, d_along = matrix[0, in_x], slope[0, in_x], matrix[1, in_y], slope[1, in_y]
     rows = along @ kernel
     return (rows @ across.T).ravel(), (rows @ d_across.T).ravel(), (d_along @ kernel @ across.T).ravel()
 

@@ -49,6 +49,8 @@ class Sources:
         PSF of the difference at the main peak.
     psf_shapes : `Shapes`
         Of those PSFs.
+    sigma : `float`
+        Width of the PSF at its average position, pixels: (I_xx I_yy − I_xy²)^¼.
     """
 
     footprints: tuple[Footprint, ...]
@@ -58,13 +60,7 @@ class Sources:
     sign: Floats
     kernels: Floats
     psf_shapes: Shapes
-
-    @property
-    def sigma(self) -> float:
-        """Width of the PSF, pixels: the median of (I_xx I_yy − I_xy²)^¼."""
-        shapes = self.psf_shapes
-        det = (shapes.xx * shapes.yy - shapes.xy**2)[~shapes.failed]
-        return float(np.median(det) ** 0.25) if det.size else FALLBACK_SIGMA
+    sigma: float
 
 
 def measure(
@@ -124,11 +120,18 @@ def _sources(footprints: Sequence[Footprint], difference: Exposure) -> Sources:
     y = np.array([f.peaks_y[k] for f, k in pairs], np.intp)
     snr = np.array([f.peaks_snr[k] for f, k in pairs], float)
     kernels = kernel_images(difference.psf, x.astype(float), y.astype(float))
-    everywhere = np.ones(kernels.shape, bool)
-    zero = np.zeros(len(x))
-    psf_stamps = Stamps(kernels, np.ones_like(kernels), everywhere, everywhere)
-    shapes = adaptive_moments(psf_stamps, (zero, zero), FALLBACK_SIGMA, max_shift=2.0)
-    return Sources(tuple(footprints), x, y, snr, np.where(snr < 0, -1.0, 1.0), kernels, shapes)
+    typical = _psf_shapes(kernel_images(difference.psf, *np.array([difference.psf.average_position]).T))
+    det = float((typical.xx * typical.yy - typical.xy**2)[0])
+    sigma = FALLBACK_SIGMA if typical.failed[0] else det**0.25
+    sign = np.where(snr < 0, -1.0, 1.0)
+    return Sources(tuple(footprints), x, y, snr, sign, kernels, _psf_shapes(kernels), sigma)
+
+
+def _psf_shapes(kernels: Floats) -> Shapes:
+    """Adaptive moments of centred PSF images."""
+    everywhere, zero = np.ones(kernels.shape, bool), np.zeros(len(kernels))
+    stamps = Stamps(kernels, np.ones_like(kernels), everywhere, everywhere)
+    return adaptive_moments(stamps, (zero, zero), FALLBACK_SIGMA, max_shift=2.0)
 
 
 def _core_stamps(sources: Sources, difference: Exposure) -> Stamps:

@@ -120,11 +120,22 @@ def _square(images: Floats) -> Floats:
     return images if h == w else np.pad(images, ((0, 0), (pad_y, pad_y), (pad_x, pad_x)))
 
 
+def _taps(shift: Floats) -> tuple[Ints, Floats, Floats]:
+    """The ten pixels that a Lanczos-5 interpolation uses, their weights (sum 1) and the weights' slopes."""
+    pixels = np.floor(shift).astype(np.intp)[:, None] + np.arange(1 - LANCZOS_ORDER, 1 + LANCZOS_ORDER)
+    t = pixels - shift[:, None]
+    t = np.where(np.abs(t) < 1e-12, 1e-12, t)
+    (a, da), (b, db) = _sinc(t), _sinc(t / LANCZOS_ORDER)
+    weights = a * b
+    norm = weights.sum(axis=1, keepdims=True)
+    return pixels, weights / norm, (da * b + a * db / LANCZOS_ORDER) / norm
+
+
 def _sinc(t: Floats) -> tuple[Floats, Floats]:
-    """sin(πt)/(πt) and its derivative."""
-    value = np.sinc(t)
-    safe = np.where(t == 0, 1.0, t)
-    return value, np.where(t == 0, 0.0, (np.cos(np.pi * t) - value) / safe)
+    """sin(πt)/(πt) and its derivative, t not 0."""
+    angle = np.pi * t
+    value = np.sin(angle) / angle
+    return value, (np.cos(angle) - value) / t
 
 
 def lanczos(shift: Floats, first: int, n_out: int, n_in: int) -> tuple[Floats, Floats]:
@@ -147,17 +158,15 @@ def lanczos(shift: Floats, first: int, n_out: int, n_in: int) -> tuple[Floats, F
     matrix, derivative : `numpy.ndarray`, (N, n_out, n_in)
         The matrices, and their derivatives with respect to ``shift``.
     """
-    lags = np.arange(first - n_in + 1, first + n_out)
-    t = lags - shift[:, None]
-    window = np.abs(t) < LANCZOS_ORDER
-    (a, da), (b, db) = _sinc(t), _sinc(t / LANCZOS_ORDER)
-    values = np.where(window, a * b, 0.0)
-    slopes = np.where(window, da * b + a * db / LANCZOS_ORDER, 0.0)
-    taps = np.arange(-LANCZOS_ORDER - 1, LANCZOS_ORDER + 2) - (shift - np.floor(shift))[:, None]
-    kept = np.where(np.abs(taps) < LANCZOS_ORDER, np.sinc(taps) * np.sinc(taps / LANCZOS_ORDER), 0.0)
-    norm = kept.sum(axis=1)[:, None]
+    pixels, weights, slopes = _taps(shift)
+    at = pixels - (first - n_in + 1)
+    source, tap = np.nonzero((at >= 0) & (at < n_out + n_in - 1))
+    lagged = np.zeros((2, len(shift), n_out + n_in - 1))
+    lagged[0, source, at[source, tap]] = weights[source, tap]
+    lagged[1, source, at[source, tap]] = -slopes[source, tap]
     toeplitz = np.arange(n_out)[:, None] - np.arange(n_in) + n_in - 1
-    return (values / norm)[:, toeplitz], (-slopes / norm)[:, toeplitz]
+    matrix, derivative = lagged[:, :, toeplitz]
+    return matrix, derivative
 
 
 def shifted(kernels: Floats, dx: Floats, dy: Floats, half: int) -> Floats:
