@@ -80,7 +80,8 @@ def stars(n: int, **further: Any) -> Catalog:
     flux = np.full(n, 500.0)
     point = np.zeros(n)
     return catalog(
-        base_SdssCentroid_x=x, base_SdssCentroid_y=y, base_PsfFlux_flux=flux, base_PsfFlux_fluxSigma=flux / 100,
+        base_SdssCentroid_x=x, base_SdssCentroid_y=y, base_PsfFlux_flux=flux,
+        base_PsfFlux_fluxSigma=flux / 100,
         base_ClassificationExtendedness_value=further.pop("extendedness", point), **further,
     )  # fmt: skip
 
@@ -112,7 +113,8 @@ def test_only_clean_points_are_stars() -> None:
 def test_kinds_of_sources() -> None:
     found = catalog(
         coord_ra=np.zeros(4), coord_dec=np.full(4, np.radians(7.0)),
-        base_SdssCentroid_x=[1410.0, 1420.0, 1430.0, np.nan], base_SdssCentroid_y=[1610.0, 1620.0, 1630.0, np.nan],
+        base_SdssCentroid_x=[1410.0, 1420.0, 1430.0, np.nan],
+        base_SdssCentroid_y=[1610.0, 1620.0, 1630.0, np.nan],
         base_PsfFlux_flux=[50.0, -60.0, 3.0, -8.0], base_PsfFlux_fluxSigma=[5.0, 5.0, 5.0, 0.0],
         flags_negative=[False, True, False, True],
         ip_diffim_DipoleFit_flag_classification=[False, False, True, False],

@@ -27,7 +27,8 @@ N = 220
 XY0 = (1400, 1600)
 SCIENCE, TEMPLATE = DataId(230, "r", "2,2", "1,1"), DataId(250, "g", "2,2", "1,1")
 CARDS = {
-    "CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRVAL1": 53.0, "CRVAL2": -27.4, "CRPIX1": 2000.0, "CRPIX2": 2000.0,
+    "CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRVAL1": 53.0, "CRVAL2": -27.4,
+    "CRPIX1": 2000.0, "CRPIX2": 2000.0,
     "CD1_1": -0.2 / 3600, "CD1_2": 0.0, "CD2_1": 0.0, "CD2_2": 0.2 / 3600, "RADESYS": "ICRS",
 }  # fmt: skip
 METADATA = {
@@ -47,7 +48,8 @@ def exposure(seed: int, sigma: float) -> Exposure:
 
 def dia_sources() -> Catalog:
     columns = {
-        "id": np.arange(1, 4), "coord_ra": np.full(3, 0.9), "coord_dec": np.full(3, -0.5), "parent": np.zeros(3, int),
+        "id": np.arange(1, 4), "coord_ra": np.full(3, 0.9), "coord_dec": np.full(3, -0.5),
+        "parent": np.zeros(3, int),
         "base_SdssCentroid_x": XY0[0] + np.array([50.0, 100.0, 150.0]),
         "base_SdssCentroid_y": XY0[1] + np.array([60.0, 110.0, 160.0]),
         "base_PsfFlux_flux": np.array([900.0, -700.0, 20.0]), "base_PsfFlux_fluxSigma": np.full(3, 50.0),

@@ -101,9 +101,9 @@ def draw_scene(scene: Scene) -> Image.Image:
     for k, panel in enumerate(panels(scene, size)):
         left = MARGIN + k * (side + GAP) + (side - size[0]) // 2
         draw.text((left, top - 32), scene.captions[k], INK if k == 2 else QUIET, font(20))
-        canvas.paste(panel, (left, top))
         if k == 2:
-            _mark(draw, scene, (left, top), size, chosen)
+            _mark(panel, scene, chosen)
+        canvas.paste(panel, (left, top))
         if k == 0:
             _compass(draw, scene, (left, top), size)
     _key(draw, scene, top + size[1] + 16)
@@ -168,40 +168,38 @@ def _grey_image(grey: Float, use: Bool) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(rgb[::-1]))
 
 
-def _mark(
-    draw: Draw, scene: Scene, origin: tuple[int, int], size: tuple[int, int], numbered: list[int]
-) -> None:
-    """Mark every source on the difference, and number those of the strip."""
-    ny, nx = scene.science.shape
-    radius = max(9.0, 12 * size[0] / nx)
+def _mark(panel: Image.Image, scene: Scene, numbered: list[int]) -> None:
+    """Mark every source on the difference, the flagged ones first, and number those of the strip."""
+    draw = ImageDraw.Draw(panel)
+    (ny, nx), (width, height) = scene.science.shape, panel.size
+    radius = max(9.0, 12 * width / nx)
     number = {source: k + 1 for k, source in enumerate(numbered)}
-    places = zip(scene.sources.x.tolist(), scene.sources.y.tolist(), strict=True)
-    for i, (x, y) in enumerate(places):
-        if not (np.isfinite(x) and np.isfinite(y)):
-            continue
-        px = origin[0] + (x + 0.5) * size[0] / nx
-        py = origin[1] + size[1] - (y + 0.5) * size[1] / ny
-        kind, dim = int(scene.sources.kind[i]), bool(scene.sources.flagged[i])
-        draw_mark(draw, (px, py), radius, kind, dim)
+    sources = scene.sources
+    seen = np.flatnonzero(np.isfinite(sources.x) & np.isfinite(sources.y))
+    for i in sorted(seen.tolist(), key=lambda i: (not sources.flagged[i], i)):
+        x = (float(sources.x[i]) + 0.5) * width / nx
+        y = height - (float(sources.y[i]) + 0.5) * height / ny
+        kind = int(sources.kind[i])
+        draw_mark(draw, (x, y), radius, kind, bool(sources.flagged[i]))
         if i in number:
-            left = px + radius + 3 if px + radius + 30 < origin[0] + size[0] else px - radius - 18
-            _outlined(draw, (left, py - 11), str(number[i]), COLOURS[kind], 20)
+            left = x + radius + 3 if x + radius + 30 < width else x - radius - 18
+            _outlined(draw, (left, y - 11), str(number[i]), COLOURS[kind], 20)
 
 
 def draw_mark(draw: Draw, at: tuple[float, float], radius: float, kind: int, dim: bool) -> None:
-    """A circle for positive, a square for negative, a lozenge for a dipole; thin and darker if flagged."""
-    x, y = at
-    colour = tuple(c // 2 + 20 for c in COLOURS[kind]) if dim else COLOURS[kind]
-    width = 1 if dim else 2
-    if kind == POSITIVE:
-        draw.ellipse((x - radius, y - radius, x + radius, y + radius), outline=colour, width=width)
-    elif kind == NEGATIVE:
-        half = 0.88 * radius
-        draw.rectangle((x - half, y - half, x + half, y + half), outline=colour, width=width)
-    else:
-        reach = 1.2 * radius
-        corners = [(x, y - reach), (x + reach, y), (x, y + reach), (x - reach, y), (x, y - reach)]
-        draw.line(corners, fill=colour, width=width, joint="curve")
+    """A circle for positive, a square for negative, a lozenge for a dipole; broken and paler if flagged."""
+    r, g, b = COLOURS[kind]
+    colour = ((r + 128) // 2, (g + 128) // 2, (b + 128) // 2) if dim else (r, g, b)
+    corners = {NEGATIVE: 4, DIPOLE: 4}.get(kind, 32)
+    turn = {NEGATIVE: np.pi / 4, DIPOLE: 0.0}.get(kind, 0.0)
+    reach = {NEGATIVE: 1.25, DIPOLE: 1.2}.get(kind, 1.0) * radius
+    angle = turn + 2 * np.pi * np.arange(corners + 1) / corners
+    outline = np.column_stack([at[0] + reach * np.cos(angle), at[1] + reach * np.sin(angle)])
+    steps = np.arange(33) / 32 * corners
+    path = [tuple(np.interp(t, np.arange(corners + 1), axis) for axis in outline.T) for t in steps]
+    for start in range(0, 32, 4):
+        piece = path[start : start + (3 if dim else 5)]
+        draw.line(piece, fill=colour, width=2, joint="curve")
 
 
 def _outlined(draw: Draw, at: tuple[float, float], text: str, colour: Colour, size: int) -> None:

@@ -33,6 +33,8 @@ from diffrun.repository.dataid import DataId, short_name
 from diffrun.repository.gen2 import Repository
 
 _FILES = ("differenceExp", "matchedExp", "diaSrc", "kernel", "metadata")
+#: Planes whose pixels are not shown in the difference.
+_UNUSABLE = ("BAD", "SAT", "EDGE", "NO_DATA")
 _SUBTRACT = "imageDifference:subtract."
 
 
@@ -166,9 +168,7 @@ def scene(products: Products, summary: Mapping[str, Any]) -> picture.Scene:
         _level(science.image, blank),
         _level(matched.image, blank),
         _level(difference.image, blank),
-        np.stack(
-            [_dark(science, "NO_DATA"), _dark(matched, "NO_DATA"), _dark(difference, *quality.NO_LIGHT)]
-        ),
+        np.stack([_dark(science, "NO_DATA"), _dark(matched, "NO_DATA"), _dark(difference, *_UNUSABLE)]),
         quality.robust_std(science.image[blank]),
         quality.robust_std(difference.image[blank]),
         quality.Sources(sources.x - x0, sources.y - y0, sources.kind, sources.flagged, sources.snr),
