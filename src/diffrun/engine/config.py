@@ -8,8 +8,7 @@ after decorrelation, and later stacks use 5.0. And ``mode`` is the engine's own.
 
 from __future__ import annotations
 
-import fnmatch
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from lsst.pex.config import ChoiceField, Config, ConfigurableField, Field
 
@@ -33,29 +32,51 @@ GetCoaddAsTemplateTask = stand_in(
 )
 
 #: What the engine honours; everything else must have its default value.
-HONOURED = (
-    "mode",
-    "coaddName",
-    "convolveTemplate",
-    "doAddCalexpBackground",
-    "doDecorrelation",
-    "doDetection",
-    "doDipoleFitting",
-    "doMeasurement",
-    "doMerge",
-    "doSelectSources",
-    "doWriteMatchedExp",
-    "doWriteSources",
-    "doWriteSubtractedExp",
-    "growFootprint",
-    "getTemplate.doAddCalexpBackground",
-    "detection.thresholdValue",
-    "detection.thresholdPolarity",
-    "subtract.kernel['AL'].spatialKernelOrder",
-    "subtract.kernel['AL'].spatialBgOrder",
+HONOURED = frozenset(
+    {
+        "mode",
+        "coaddName",
+        "convolveTemplate",
+        "doAddCalexpBackground",
+        "doDecorrelation",
+        "doMerge",
+        "doSelectSources",
+        "doWriteMatchedExp",
+        "doWriteSources",
+        "doWriteSubtractedExp",
+        "growFootprint",
+        "getTemplate.doAddCalexpBackground",
+        "detection.nSigmaToGrow",
+        "detection.thresholdPolarity",
+        "detection.thresholdValue",
+        "subtract.kernel['AL'].alardDegGauss",
+        "subtract.kernel['AL'].alardGaussBeta",
+        "subtract.kernel['AL'].alardMinSig",
+        "subtract.kernel['AL'].alardNGauss",
+        "subtract.kernel['AL'].detectionConfig.detThreshold",
+        "subtract.kernel['AL'].fitForBackground",
+        "subtract.kernel['AL'].kernelSizeFwhmScaling",
+        "subtract.kernel['AL'].kernelSizeMax",
+        "subtract.kernel['AL'].kernelSizeMin",
+        "subtract.kernel['AL'].maxSpatialIterations",
+        "subtract.kernel['AL'].nStarPerCell",
+        "subtract.kernel['AL'].sizeCellX",
+        "subtract.kernel['AL'].sizeCellY",
+        "subtract.kernel['AL'].spatialKernelOrder",
+        "subtract.kernel['AL'].warpingConfig.interpLength",
+        "subtract.kernel['AL'].warpingConfig.warpingKernelName",
+        "measurement.plugins['ip_diffim_ClassificationDipole'].maxFluxRatio",
+        "measurement.plugins['ip_diffim_ClassificationDipole'].minSn",
+        "measurement.plugins['ip_diffim_DipoleFit'].fitAllDiaSources",
+        "measurement.plugins['ip_diffim_DipoleFit'].fitBackground",
+        "measurement.plugins['ip_diffim_DipoleFit'].fitSeparateNegParams",
+        "measurement.plugins['ip_diffim_DipoleFit'].maxFluxRatio",
+        "measurement.plugins['ip_diffim_DipoleFit'].maxSeparation",
+        "measurement.plugins['ip_diffim_DipoleFit'].minSn",
+        "measurement.plugins['ip_diffim_DipoleFit'].relWeight",
+        "measurement.plugins['ip_diffim_DipoleFit'].tolerance",
+    }
 )
-
-_COADD_NAMES = ("deep", "goodSeeing")
 
 
 class ImageDifferenceConfig(Config):
@@ -169,23 +190,60 @@ def check(config: Config, origins: Mapping[str, str]) -> None:
     ConfigError
         Naming the field, its value, where it was set and its default.
     """
-    if not config.doDetection and config.doMeasurement:
-        raise ConfigError("Cannot run source measurement without source detection.")
-    if not config.doDetection and config.doMerge:
-        raise ConfigError("Cannot run source merging without source detection.")
-    if config.coaddName not in _COADD_NAMES:
-        raise ConfigError(f"config.coaddName={config.coaddName!r} is not one of {', '.join(_COADD_NAMES)}")
+    for wrong, message in _contradictions(config):
+        if wrong:
+            raise ConfigError(message)
     default = ImageDifferenceConfig()
     default.getTemplate.retarget(config.getTemplate.target)
     values = {item.path: item.value for item in walk(default)}
     for item in walk(config):
-        honoured = any(fnmatch.fnmatchcase(item.path, pattern.replace("[", "[[]")) for pattern in HONOURED)
-        if not honoured and item.value != values[item.path]:
+        if item.path not in HONOURED and item.value != values[item.path]:
             origin = f" ({origins[item.path]})" if item.path in origins else ""
             raise ConfigError(
                 f"config.{item.path}={item.value!r}{origin} is not implemented by the engine",
                 f"leave it at its default, {values[item.path]!r}",
             )
+
+
+def _contradictions(config: Config) -> Iterator[tuple[bool, str]]:
+    """Values that no run can be made with."""
+    kernel = config.subtract.kernel["AL"]
+    warping = kernel.warpingConfig
+    fit = config.measurement.plugins["ip_diffim_DipoleFit"]
+    detects = config.doDetection
+    yield config.doMeasurement and not detects, "Cannot run source measurement without source detection."
+    yield config.doMerge and not detects, "Cannot run source merging without source detection."
+    yield (
+        config.coaddName not in ("deep", "goodSeeing"),
+        f"config.coaddName={config.coaddName!r} is neither 'deep' nor 'goodSeeing'",
+    )
+    yield (
+        not warping.warpingKernelName.startswith("lanczos"),
+        f"config.subtract.kernel['AL'].warpingConfig.warpingKernelName={warping.warpingKernelName!r} is not "
+        "implemented by the engine; choose lanczos3, lanczos4 or lanczos5",
+    )
+    yield (
+        warping.interpLength < 1,
+        "config.subtract.kernel['AL'].warpingConfig.interpLength must be at least 1",
+    )
+    yield (
+        len(kernel.alardDegGauss) != kernel.alardNGauss or min(kernel.alardDegGauss) < 0,
+        f"config.subtract.kernel['AL'].alardDegGauss={list(kernel.alardDegGauss)} must hold "
+        f"alardNGauss={kernel.alardNGauss} degrees of 0 or more",
+    )
+    yield (
+        not 3 <= kernel.kernelSizeMin <= kernel.kernelSizeMax
+        or kernel.kernelSizeMin % 2 == 0
+        or kernel.kernelSizeMax % 2 == 0,
+        f"config.subtract.kernel['AL'].kernelSizeMin={kernel.kernelSizeMin} and kernelSizeMax="
+        f"{kernel.kernelSizeMax} must be odd, at least 3, and in order",
+    )
+    yield (
+        fit.fitBackground not in (0, 1, 2),
+        f"config.measurement.plugins['ip_diffim_DipoleFit'].fitBackground="
+        f"{fit.fitBackground} is not 0, 1 or 2",
+    )
+    yield config.growFootprint < 0, f"config.growFootprint={config.growFootprint} is negative"
 
 
 def require_calexp_template(config: Config) -> None:

@@ -62,10 +62,9 @@ def prepare(
 
     Raises
     ------
-    ConfigError
-        If another configuration or schema is stored, with the fields that differ and the ways on.
     OutputError
-        If the output cannot be written.
+        If the output cannot be written, or another configuration or schema is stored there; the message
+        has the fields that differ and the ways on.
     """
     create_output(output, repository.root)
     prefix = f"{config.coaddName}Diff"
@@ -80,7 +79,7 @@ def prepare(
     if old is None or clobber:
         _replace(output / relative(f"{prefix}_diaSrc_schema"), old, schema, backup)
     elif old.read_bytes() != schema:
-        raise ConfigError(
+        raise OutputError(
             f"New schema does not match schema '{prefix}_diaSrc' on disk; schemas must be consistent within "
             "the same output repo",
             "give another --output, or --clobber-config",
@@ -94,7 +93,11 @@ def _open(output: Path, repository: Repository) -> Repository:
 
 
 def _compare_config(path: Path, config: ImageDifferenceConfig) -> None:
-    differences = configfile.compare(configfile.read_stored(path), config)
+    try:
+        stored = configfile.read_stored(path)
+    except ConfigError as error:
+        raise OutputError(error.message, error.remedy) from None
+    differences = configfile.compare(stored, config)
     for difference in differences:
         _LOG.critical(
             "Comparing configuration: Inequality in config.%s: %r != %r",
@@ -102,7 +105,7 @@ def _compare_config(path: Path, config: ImageDifferenceConfig) -> None:
         )  # fmt: skip
     if differences:
         more = f" and {len(differences) - 1} more" if len(differences) > 1 else ""
-        raise ConfigError(
+        raise OutputError(
             f"Config does not match existing task config {path} on disk ({differences[0]}{more}); tasks "
             "configurations must be consistent within the same output repo",
             "give another --output, or the stored settings, or --clobber-config to replace them",

@@ -26,7 +26,7 @@ from lsst.pex.config import ConfigChoiceField, ListField
 
 from diffrun.engine import configtree
 from diffrun.engine.config import CONFIG_CLASS, ImageDifferenceConfig
-from diffrun.engine.targets import find_target, target_name
+from diffrun.engine.targets import TARGETS, find_target, target_name
 from diffrun.errors import ConfigError
 
 _LARGEST_FILE = 512 * 1024
@@ -61,10 +61,10 @@ class Assignment:
 
 @dataclass(frozen=True)
 class Retarget:
-    """Another task for one subtask."""
+    """Another task, by its dotted name in the stack, for one subtask."""
 
     path: str
-    target: type
+    target: str
     origin: str
 
 
@@ -96,7 +96,7 @@ def apply(config: ImageDifferenceConfig, overrides: Iterable[Override]) -> dict[
     for override in overrides:
         try:
             if isinstance(override, Retarget):
-                configtree.subtask(config, override.path).retarget(override.target)
+                configtree.subtask(config, override.path).retarget(TARGETS[override.target])
                 origins[override.path] = override.origin
             else:
                 configtree.assign(config, override.path, _value(config, override))
@@ -256,7 +256,7 @@ class _Reader:
         expected = f"{target.__module__}.{target.ConfigClass.__name__}"  # type: ignore[attr-defined]
         if config_class is not None and ast.unparse(config_class) != expected:
             raise ConfigError(f"{origin}: the ConfigClass of {target_name(target)} is {expected}")
-        return Retarget(path, target, origin)
+        return Retarget(path, target_name(target), origin)
 
     def task(self, node: ast.expr, origin: str) -> type:
         name = ast.unparse(node)

@@ -49,6 +49,13 @@ def main(argv: Sequence[str]) -> int:
     except KeyboardInterrupt:
         _LOG.critical("Interrupted")
         return _INTERRUPTED
+    except Exception as error:
+        if "--doraise" in argv or _LOG.isEnabledFor(logging.DEBUG):
+            raise
+        _LOG.critical(
+            "Failed: %s: %s; this is a fault of diffrun: please report it", type(error).__name__, error
+        )
+        return _NOT_STARTED
 
 
 def _printable(error: Exception) -> str:
