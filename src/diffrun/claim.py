@@ -42,13 +42,13 @@ def claimed(final: Path, on_wait: Callable[[], None]) -> Iterator[Path | None]:
     OutputError, DiskFullError
         If the folder cannot be made there.
     """
-    with _explained(final):
+    with explained(final):
         final.parent.mkdir(parents=True, exist_ok=True)
         lock = _take(final.with_name(f".{final.name}.lock"), on_wait)
     workshop = None
     try:
         if not occupied(final):
-            with _explained(final):
+            with explained(final):
                 workshop = _workshop(final, private=lock is None)
         yield workshop
     finally:
@@ -66,7 +66,7 @@ def occupied(final: Path) -> bool:
         return False
     if final.is_symlink() or not final.is_dir():
         return True
-    with _explained(final):
+    with explained(final):
         return any(final.iterdir())
 
 
@@ -119,7 +119,8 @@ def _workshop(final: Path, private: bool) -> Path:
 
 
 @contextlib.contextmanager
-def _explained(final: Path) -> Iterator[None]:
+def explained(final: Path) -> Iterator[None]:
+    """Turn an error of the operating system while ``final`` is made into one of ours."""
     try:
         yield
     except OSError as error:

@@ -12,43 +12,48 @@ from diffrun.outputs import LOG, PICTURE, RECORD
 
 _FILES = {
     "difference": "diffexp-",
-    "template": "matchexp-",
+    "matched": "matchexp-",
     "kernel": "kernel-",
-    "sources": "diaSrc-",
+    "catalogue": "diaSrc-",
+    "picture": PICTURE,
+    "log": LOG,
 }
 
 
 def show(screen: Screen, folder: Path, record: Mapping[str, Any]) -> None:
     """The summary in aligned lines."""
-    summary = record.get("summary") or {}
+    summaries = _mapping(record, "summaries")
     screen.line()
-    for label, text in (
-        ("noise", _noise(summary)),
-        ("kernel", _kernel(summary)),
-        ("sources", _sources(summary)),
-        ("time", _time(record.get("seconds") or {})),
-    ):
-        if text:
-            screen.fact(label, text)
+    for name in summaries:
+        summary = _mapping(summaries, name)
+        if len(summaries) > 1:
+            screen.fact(name, f"sources {_sources(summary)}; noise {_noise(summary)}")
+            continue
+        for label, text in (
+            ("noise", _noise(summary)),
+            ("kernel", _kernel(summary)),
+            ("sources", _sources(summary)),
+        ):
+            screen.fact(label, text or "not measured")
+    screen.fact("time", _time(_mapping(record, "seconds")))
     screen.line()
     for label, name in files(record).items():
         screen.fact(label, shown(folder / name))
 
 
 def for_machines(folder: Path, record: Mapping[str, Any], finished_before: bool) -> dict[str, Any]:
-    """What ``--json`` prints."""
-    plan = record["plan"]
+    """What ``--json`` prints: of one sensor its summary at the top, of several each by its name."""
+    plan, summaries = _mapping(record, "plan"), _mapping(record, "summaries")
+    alone = next(iter(summaries.values())) if len(summaries) == 1 else {"sensors": summaries}
     return {
         "schema": "diffrun.summary/1",
-        "science": plan.get("science"),
-        "template": plan.get("template"),
+        **alone,
         "digest": plan.get("digest"),
         "folder": str(folder),
         "finished_before": finished_before,
         "seconds": record.get("seconds"),
         "warnings": record.get("warnings"),
         "files": {label: str(folder / name) for label, name in files(record).items()},
-        **(record.get("summary") or {}),
     }
 
 
@@ -60,7 +65,6 @@ def files(record: Mapping[str, Any]) -> dict[str, str]:
         match = [name for name in names if name.rpartition("/")[2].startswith(start)]
         if match:
             found[label] = match[0]
-    found |= {label: name for label, name in (("picture", PICTURE), ("log", LOG)) if name in names}
     return found | {"record": RECORD}
 
 
@@ -79,8 +83,9 @@ def _kernel(summary: Mapping[str, Any]) -> str:
     parts = [f"{summary['convolved']} convolved"] if summary.get("convolved") else []
     if _number(kernel.get("sum")):
         parts.append(f"sum {kernel['sum']:.4f}")
-    if _number(kernel.get("candidates")):
-        parts.append(counted(int(kernel["candidates"]), "star"))
+    used = kernel.get("used", kernel.get("candidates"))
+    if _number(used):
+        parts.append(counted(used, "star"))
     if _number(kernel.get("rejected")):
         parts.append(f"{kernel['rejected']} rejected")
     if _number(summary.get("residual_chi2")):
@@ -99,9 +104,7 @@ def _sources(summary: Mapping[str, Any]) -> str:
 
 
 def _time(seconds: Mapping[str, Any]) -> str:
-    total = sum(spent for spent in seconds.values() if _number(spent))
-    stages = ", ".join(f"{stage} {spent:.1f}" for stage, spent in seconds.items() if _number(spent))
-    return f"{duration(total)} ({stages})" if stages else ""
+    return duration(sum(spent for spent in seconds.values() if _number(spent)))
 
 
 def _mapping(summary: Mapping[str, Any], key: str) -> Mapping[str, Any]:

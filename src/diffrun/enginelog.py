@@ -13,11 +13,11 @@ from diffrun.display import Progress, Screen, clean
 
 _LINE = re.compile(r"(?P<logger>\S+) (?P<level>FATAL|ERROR|WARN|WARNING|INFO|DEBUG|TRACE): (?P<text>.*)")
 _USAGE = re.compile(r"\S+: error: (?P<text>.*)")
-_ON_DATA_ID = re.compile(r"Failed on dataId=\{[^}]*\}: (?P<text>.*)")
+_FAILED = re.compile(r"Failed (on dataId=\{[^}]*\}|in task initialization): (?P<text>.*)")
 
 #: How the stack's words begin -> the stage that begins with them.
 STAGES = (
-    ("Processing ", "read"),
+    ("Processing ", "read and warp"),
     ("Source selection", "choose stars"),
     ("Subtracting images", "match and subtract"),
     ("Decorrelating", "decorrelate"),
@@ -61,7 +61,7 @@ class Listener:
     _stage: str = ""
     _since: float = 0.0
 
-    def begin(self, stage: str = "start") -> None:
+    def begin(self, stage: str = "start the engine") -> None:
         """A stage begins, and the one before it is over."""
         now = self.clock()
         if self._stage and stage != self._stage:
@@ -92,7 +92,7 @@ class Listener:
         if level in ("WARN", "WARNING"):
             self.warnings.append(clean(text))
         elif level in ("FATAL", "ERROR"):
-            failed = _ON_DATA_ID.fullmatch(text)
+            failed = _FAILED.fullmatch(text)
             self.failure, self.usage = failed["text"] if failed else text, False
         for words, stage in STAGES:
             if text.startswith(words):

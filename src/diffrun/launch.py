@@ -13,18 +13,19 @@ from pathlib import Path
 from typing import Any
 
 from diffrun import advice, closing, outputs, record
-from diffrun.claim import claimed, occupied
-from diffrun.display import Screen, clean
+from diffrun.claim import claimed, explained, occupied
+from diffrun.display import Progress, Screen, clean
 from diffrun.enginelog import Listener
 from diffrun.errors import ConfigError, DataError, DiffrunError, OutputError, RepositoryError
 from diffrun.files.atomic import publish_folder
 from diffrun.plan import Plan, make
-from diffrun.repository.dataid import DataId
+from diffrun.repository.dataid import DataId, short_name
 from diffrun.request import Request
 from diffrun.runtimes import REPORT, SURVEY, Job, choose, supervise
 from diffrun.settings import Settings, resolve, unknown_variables
 
-_SUMMARY = "summary.json"
+#: How the one writer of products begins its refusals.
+_CANNOT_WRITE = ("no room to ", "cannot write ", "cannot make the output ")
 _BY_CODE = {
     kind.exit_code: kind for kind in (DiffrunError, ConfigError, RepositoryError, DataError, OutputError)
 }
@@ -55,8 +56,9 @@ def launch(request: Request, screen: Screen) -> Outcome:
     with claimed(plan.output, lambda: screen.line(f"another run makes {plan.output}: waiting")) as workshop:
         if workshop is None:
             return find_finished(plan, screen)
-        made = Run(plan, settings, workshop, screen).make()
-        publish(workshop, plan.output)
+        with explained(plan.output):
+            made = Run(plan, settings, workshop, screen).make()
+            publish(workshop, plan.output)
     closing.show(screen, plan.output, made)
     return Outcome(plan.output, made, False)
 
@@ -107,11 +109,11 @@ class Run:
         command = self.runtime.command(self.plan.job(self.plan.output))
         with (self.workshop / outputs.LOG).open("w", encoding="utf-8") as log:
             self.engine(log)
-            summary = self.report(log)
+        summaries = self.report()
         self.refuse_changed_inputs()
         files = outputs.check(self.workshop, self.plan.science)
         happened = record.Happened(
-            started, datetime.now(UTC), self.seconds, tuple(self.warnings), survey, summary, str(command)
+            started, datetime.now(UTC), self.seconds, tuple(self.warnings), survey, summaries, str(command)
         )
         made = record.make(self.plan, self.settings, happened, files)
         record.write(self.workshop, made)
@@ -124,7 +126,11 @@ class Run:
         said: list[str] = []
         before = time.monotonic()
         job = Job(SURVEY, words, (self.plan.repository,))
-        status, answer = supervise.ask(self.runtime.command(job), said.append)
+        with self.screen.progress() as progress:
+            command = self.runtime.command(job)
+            status, answer = supervise.ask(
+                command, said.append, lambda: progress.running("look at both visits")
+            )
         self.seconds["survey"] = time.monotonic() - before
         if status in _BY_CODE and status > 1:
             raise _BY_CODE[status](_last(said))
@@ -153,25 +159,38 @@ class Run:
         for warning in listener.warnings:
             self.screen.fact("note", warning)
         if status != 0:
-            raise _failure(status, listener)
-
-    def report(self, log: Any) -> dict[str, Any]:
-        """Draw the picture and measure the quality; without them the products are still good."""
-        words = (str(self.workshop), "--science", *_words(self.plan.science[0]))
-        job = Job(REPORT, words, (self.plan.repository,), self.workshop)
-        with self.screen.progress() as progress:
-            listener = Listener(self.screen, progress, log)
-            status = supervise.follow(
-                self.runtime.command(job), listener.hear, lambda: listener.begin("picture")
+            raise _failure(
+                status, listener, listener.cause.replace(str(self.workshop), str(self.plan.output))
             )
-            listener.end()
-        self.seconds |= listener.seconds
+
+    def report(self) -> dict[str, Any]:
+        """Draw the picture and measure the quality of each sensor; the products are good without them."""
+        prefix = outputs.prefix(self.workshop).removesuffix("Diff")
+        found = {}
+        with self.screen.progress() as progress:
+            for science, template in zip(self.plan.science, self.plan.template, strict=True):
+                name = short_name(science.raft, science.sensor)
+                suffix = "" if len(self.plan.science) == 1 else "-" + name.replace(" ", "-")
+                ids = ("--science", *_words(science), "--template", *_words(template))
+                words = (str(self.workshop), *ids, "--prefix", prefix, f"--suffix={suffix}")
+                found[name] = self.report_on(words, f"{outputs.SUMMARY}{suffix}.json", progress)
+        return {name: summary for name, summary in found.items() if summary}
+
+    def report_on(self, words: tuple[str, ...], answer: str, progress: Progress) -> dict[str, Any]:
+        """One call of the report program."""
+        said: list[str] = []
+        before = time.monotonic()
+        job = Job(REPORT, words, (self.plan.repository,), self.workshop)
+        status, _ = supervise.ask(self.runtime.command(job), said.append, lambda: progress.running("picture"))
+        spent = time.monotonic() - before
+        progress.done("picture", spent)
+        self.seconds["picture"] = self.seconds.get("picture", 0.0) + spent
         try:
-            found = json.loads((self.workshop / _SUMMARY).read_bytes()) if status == 0 else None
+            found = json.loads((self.workshop / answer).read_bytes()) if status == 0 else None
         except (OSError, ValueError, RecursionError):
             found = None
         if not isinstance(found, dict):
-            self._warn(f"no picture and summary: {listener.cause}")
+            self._warn(f"no picture and no summary: {_last(said)}")
             return {}
         return found
 
@@ -186,15 +205,19 @@ class Run:
         self.screen.fact("advice", text)
 
 
-def _failure(status: int, listener: Listener) -> DiffrunError:
+def _failure(status: int, listener: Listener, cause: str) -> DiffrunError:
+    """What a failed program means to the user; its exit status alone tells little (a count of data ids)."""
     if listener.usage:
-        return ConfigError(listener.cause)
+        return ConfigError(cause)
     if status < 0:
-        name = signal.Signals(-status).name
-        return DiffrunError(f"the engine was ended by {name}", f"its last words: {listener.cause}")
+        return DiffrunError(
+            f"the engine was ended by {signal.Signals(-status).name}", f"last it said: {cause}"
+        )
+    if cause.startswith(_CANNOT_WRITE):
+        return OutputError(cause)
     if listener.failure:
-        return DataError(listener.cause)
-    return DiffrunError(f"the engine ended with {status}: {listener.cause}", "run with -v to see its log")
+        return DataError(cause)
+    return DiffrunError(f"the engine ended with {status}: {cause}", "run with -v to see its log")
 
 
 def _words(data_id: DataId) -> tuple[str, ...]:

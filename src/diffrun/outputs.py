@@ -18,7 +18,8 @@ from diffrun.repository.dataid import DataId
 
 RECORD = "record.json"
 LOG = "log.txt"
-PICTURE = "picture.png"
+PICTURE = "picture"
+SUMMARY = "summary"
 _LINKS = ("_parent",)
 _PREFIXES = ("deepDiff", "goodSeeingDiff")
 #: Dataset -> the configuration field that asks for it.
@@ -64,7 +65,8 @@ def check(folder: Path, science: Iterable[DataId]) -> tuple[Output, ...]:
             try:
                 check_fits(folder / name)
             except DataError as error:
-                raise OutputError(f"the engine left a damaged file: {error.message}") from None
+                said = error.message.replace(f"{folder}/", "")
+                raise OutputError(f"the engine left a damaged file: {said}") from None
     return tuple(_summed(folder, name) for name in names if name != RECORD)
 
 
@@ -93,22 +95,25 @@ def _walk(folder: Path) -> Iterator[str]:
             yield str(path.relative_to(folder))
 
 
+def prefix(folder: Path) -> str:
+    """First word of the datasets, ``deepDiff``; `OutputError` if there is no configuration."""
+    for word in _PREFIXES:
+        if (folder / paths.relative(f"{word}_config")).is_file():
+            return word
+    raise OutputError(
+        "the engine ended without an error, but wrote no configuration", "see its lines with -v"
+    )
+
+
 def _expected(folder: Path, science: Iterable[DataId]) -> Iterator[str]:
     """What the resolved configuration promises."""
-    for prefix in _PREFIXES:
-        config = folder / paths.relative(f"{prefix}_config")
-        if config.is_file():
-            switches = dict(_SWITCH.findall(config.read_text(encoding="utf-8", errors="replace")))
-            break
-    else:
-        raise OutputError(
-            "the engine ended without an error, but wrote no configuration", "see its lines with -v"
-        )
-    yield str(config.relative_to(folder))
+    word = prefix(folder)
+    config = folder / paths.relative(f"{word}_config")
+    switches = dict(_SWITCH.findall(config.read_text(encoding="utf-8", errors="replace")))
     wanted = [name for name, switch in _PRODUCTS.items() if switches.get(switch) != "False"]
     for data_id in science:
         for name in (*wanted, "metadata"):
-            yield str(paths.relative(f"{prefix}_{name}", data_id))
+            yield str(paths.relative(f"{word}_{name}", data_id))
 
 
 def _summed(folder: Path, name: str) -> Output:

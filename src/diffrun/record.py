@@ -35,7 +35,7 @@ class Happened:
     seconds: Mapping[str, float]
     warnings: tuple[str, ...]
     survey: Mapping[str, Any]
-    summary: Mapping[str, Any]
+    summaries: Mapping[str, Any]
     command: str
 
 
@@ -55,7 +55,7 @@ def make(plan: Plan, settings: Settings, happened: Happened, outputs: Iterable[O
         "configfiles": [{**item.as_dict(), "text": _text(item.path)} for item in plan.configfiles],
         "warnings": list(happened.warnings),
         "survey": dict(happened.survey),
-        "summary": dict(happened.summary),
+        "summaries": dict(happened.summaries),
         "outputs": [output.as_dict() for output in outputs],
     }
 

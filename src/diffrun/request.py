@@ -55,7 +55,8 @@ class Request:
     def parse(cls, typed: Mapping[str, Any]) -> Request:
         """Read what was typed, by option name; `UsageError` for the first thing that cannot be meant."""
         readers: dict[str, Callable[[str, str], Any]] = {
-            "repo": folder, "output": folder, "site": _as_is, "program": _as_is, "runtime": _as_is, "jobs": jobs,
+            "repo": folder, "output": folder, "jobs": jobs,
+            "site": _as_is, "program": _as_is, "runtime": _as_is,
             "raft": _plain(parse_raft), "sensor": _plain(parse_sensor),
             "filter": _plain(parse_filter), "template_filter": _plain(parse_filter),
         }  # fmt: skip
