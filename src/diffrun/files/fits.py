@@ -84,13 +84,20 @@ def open_hdus(path: Path, pixels: bool = True) -> fits.HDUList:
         the stack rewrites that header and keeps the old card.
     """
     with _damage(path):
+        source: io.IOBase | None = None
         with _mapped(path) as data:
             content = _unzipped(data[:], path) if data[:2] == b"\x1f\x8b" else data
             found = segments(content, path)
             if pixels:
                 _check_sums(content, found, path)
-            source = path if content is data else io.BytesIO(content)
-        return fits.open(source, memmap=source is path, do_not_scale_image_data=True, lazy_load_hdus=False)
+            if content is not data:
+                source = io.BytesIO(content)
+        source = source or path.open("rb")
+        try:
+            return fits.open(source, do_not_scale_image_data=True, lazy_load_hdus=False)
+        except BaseException:
+            source.close()
+            raise
 
 
 @dataclass(frozen=True)
@@ -135,9 +142,14 @@ def to_bytes(hdus: Sequence[Any]) -> bytearray:
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """While a file's content is being understood: whatever goes wrong is a `DataError` naming the file."""
-    with _damage(path):
-        yield
+    """While a file's content is read: whatever goes wrong is a `DataError` that names the file."""
+    try:
+        with _damage(path):
+            yield
+    except DataError as error:
+        if str(path) in error.message:
+            raise
+        raise DataError(f"{path}: {error.message}", error.remedy) from error
 
 
 def segments(data: bytes | mmap.mmap, path: Path) -> list[Segment]:
@@ -154,7 +166,8 @@ def segments(data: bytes | mmap.mmap, path: Path) -> list[Segment]:
         segment = _segment(data, offset, not found, path)
         if segment.end > size:
             raise DataError(
-                f"{path} is cut short: HDU {len(found)} ends at byte {segment.end}, the file at {size}", _REMEDY
+                f"{path} is cut short: HDU {len(found)} ends at byte {segment.end}, the file at {size}",
+                _REMEDY,
             )
         found.append(segment)
         offset = segment.end
@@ -183,7 +196,8 @@ def _damage(path: Path) -> Iterator[None]:
         reason = error.strerror or _first_line(error)
         raise DataError(f"cannot read {path}: {reason}", _REMEDY) from error
     except Exception as error:
-        raise DataError(f"cannot read {path}: {_first_line(error)}", _REMEDY) from error
+        what = "is damaged, or not what it should be"
+        raise DataError(f"{path} {what} ({_first_line(error)})", _REMEDY) from error
 
 
 def _first_line(error: Exception) -> str:
@@ -207,7 +221,9 @@ def _check_sums(data: bytes | mmap.mmap, found: list[Segment], path: Path) -> No
     view = memoryview(data)
     try:
         for number, segment in enumerate(found):
-            if number and segment.summed and ones_sum(view[segment.start : segment.end]) not in (0, 0xFFFFFFFF):
+            if not number or not segment.summed:
+                continue
+            if ones_sum(view[segment.start : segment.end]) not in (0, 0xFFFFFFFF):
                 raise DataError(f"{path} is damaged: the checksum of HDU {number} does not hold", _REMEDY)
     finally:
         view.release()
@@ -231,6 +247,8 @@ def _segment(data: bytes | mmap.mmap, start: int, first: bool, path: Path) -> Se
     cards: dict[str, str] = {}
     for offset in range(start, min(len(data), start + _MAX_HEADER), _CARD):
         card = data[offset : offset + _CARD]
+        if not card.isascii():
+            raise DataError(f"{path} has garbage in the header that starts at byte {start}", _REMEDY)
         if card.rstrip() == b"END":
             body = start + -(-(offset + _CARD - start) // BLOCK) * BLOCK
             return Segment(start, body, body + _data_size(cards, path), cards)
@@ -306,7 +324,12 @@ def _image_head(hdu: Any) -> bytearray:
 def _table_head(table: Table) -> bytearray:
     """The header of a binary table HDU."""
     structure = {"XTENSION": "BINTABLE", "BITPIX": 8, "NAXIS": 2, "NAXIS1": table.rows.dtype.itemsize}
-    structure |= {"NAXIS2": len(table.rows), "PCOUNT": 0, "GCOUNT": 1, "TFIELDS": len(table.rows.dtype)}
+    structure |= {
+        "NAXIS2": len(table.rows),
+        "PCOUNT": 0,
+        "GCOUNT": 1,
+        "TFIELDS": len(table.rows.dtype.names or ()),
+    }
     return _with_room_for_sums(fits.Header([fits.Card(*card) for card in [*structure.items(), *table.cards]]))
 
 

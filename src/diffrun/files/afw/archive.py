@@ -19,6 +19,7 @@ Row = dict[str, tuple[str, Any]]
 
 #: FITS column codes as types of the bytes in the file.
 _BYTES = {"J": ">i4", "K": ">i8", "D": ">f8", "E": ">f4"}
+_ANEW = "get a whole copy of this file, or make it anew"
 _MAX_OBJECTS = 100_000
 
 
@@ -45,12 +46,12 @@ class Archive:
         """
         header = hdus[index].header if 0 < index < len(hdus) else {}
         if header.get("EXTTYPE") != "ARCHIVE_INDEX":
-            raise DataError(f"HDU {index} is no archive index", "get a whole copy of this file, or make it anew")
+            raise DataError(f"HDU {index} is no archive index", _ANEW)
         rows = _raw(hdus[index])
         tables: dict[int, NDArray[Any]] = {}
         objects: dict[int, tuple[str, list[NDArray[Any]]]] = {}
         if len(rows) > _MAX_OBJECTS:
-            raise DataError(f"the archive has {len(rows)} entries", "get a whole copy of this file")
+            raise DataError(f"the archive has {len(rows)} entries", _ANEW)
         for row in np.sort(rows, order=["id", "cat.persistable"]):
             number, first, count = int(row["cat.archive"]), int(row["row0"]), int(row["nrows"])
             name = row["name"].decode("ascii").rstrip(" \0")
@@ -60,7 +61,7 @@ class Archive:
             if number not in tables:
                 tables[number] = _raw(hdus[index + number])
             if first < 0 or count < 0 or first + count > len(tables[number]):
-                raise DataError(f"the archive's {name} points outside its table", "get a whole copy of this file")
+                raise DataError(f"the archive's {name} points outside its table", _ANEW)
             parts.append(tables[number][first : first + count])
         return cls(objects)
 
@@ -71,14 +72,14 @@ class Archive:
     def rows(self, number: int, part: int = 0) -> NDArray[Any]:
         """The rows that an object has in its ``part``-th table."""
         if number not in self.objects or part >= len(self.objects[number][1]):
-            raise DataError(f"the archive lacks object {number}, part {part}", "get a whole copy of this file")
+            raise DataError(f"the archive lacks object {number}, part {part}", _ANEW)
         return self.objects[number][1][part]
 
     def row(self, number: int, part: int = 0) -> Any:
         """The one row that an object has in its ``part``-th table."""
         rows = self.rows(number, part)
         if len(rows) != 1:
-            raise DataError(f"the archive's {self.name(number)} has {len(rows)} rows, not 1", "make the file anew")
+            raise DataError(f"the archive's {self.name(number)} has {len(rows)} rows, not 1", _ANEW)
         return rows[0]
 
 
@@ -122,19 +123,21 @@ class ArchiveWriter:
         """
         for part, rows in enumerate(parts):
             table = self._table(rows[0], name)
-            self.index.append((number, table + 1, part, len(self.tables[table].rows), len(rows), name, module))
+            self.index.append(
+                (number, table + 1, part, len(self.tables[table].rows), len(rows), name, module)
+            )
             self.tables[table].rows.extend(rows)
         return number
 
     def hdus(self) -> list[door.Table]:
         """The index and the tables."""
-        columns = [(name, "1J") for name in ("id", "cat.archive", "cat.persistable", "row0", "nrows")]
-        columns += [("name", "64A"), ("module", "64A")]
+        names = ("id", "cat.archive", "cat.persistable", "row0", "nrows")
+        columns = [*((name, "1J") for name in names), ("name", "64A"), ("module", "64A")]
         entries = [
             {column: (form, value) for (column, form), value in zip(columns, entry, strict=True)}
             for entry in self.index
         ]
-        cards = [("AR_NCAT", len(self.tables) + 1), ("HIERARCH AFW_TABLE_VERSION", 3)]
+        cards: list[tuple[str, Any]] = [("AR_NCAT", len(self.tables) + 1), ("HIERARCH AFW_TABLE_VERSION", 3)]
         index = _Table(tuple(columns), "ARCHIVE_INDEX", entries)
         hdus = [_hdu(index, "ARCHIVE_INDEX", 0, cards)]
         for number, table in enumerate(self.tables, 1):
@@ -157,7 +160,7 @@ class ArchiveWriter:
 def _raw(hdu: Any) -> NDArray[Any]:
     """A table's rows as they stand in the file, without astropy's conversions."""
     if not isinstance(hdu, fits.BinTableHDU):
-        raise DataError("an archive table is no table", "get a whole copy of this file")
+        raise DataError("an archive table is no table", _ANEW)
     if hdu.header["NAXIS2"] == 0:
         return np.zeros(0, hdu.columns.dtype)
     return np.asarray(hdu.data.view(np.ndarray))

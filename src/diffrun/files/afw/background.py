@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from diffrun.errors import DataError
 from diffrun.files import fits as door
-from diffrun.files.afw import cards
 from diffrun.files.afw.exposure import DEFAULT_PLANES
 from diffrun.files.afw.kernel import chebyshev_terms
 from diffrun.files.atomic import write_bytes
@@ -64,7 +63,8 @@ class Layer:
         style = self.style
         if min(self.statistics.shape) < _LEAST[style]:
             style = _best_style(min(self.statistics.shape))
-        columns = np.stack([_joined(y, c, np.arange(height), style) for c in self.statistics.T.astype(float)], axis=1)
+        bins = self.statistics.T.astype(float)
+        columns = np.stack([_joined(y, column, np.arange(height), style) for column in bins], axis=1)
         good = np.isfinite(columns).all(axis=0)
         return _joined(x[good], columns[:, good].T, np.arange(width), style).T.astype(np.float32)
 
@@ -113,7 +113,8 @@ class Background:
         for layer in self.layers:
             if (layer.box[3], layer.box[2]) != tuple(shape):
                 raise DataError(
-                    f"the background is {layer.box[2]} x {layer.box[3]} pixels, the image {shape[1]} x {shape[0]}",
+                    f"the background has {layer.box[2]} x {layer.box[3]} pixels, "
+                    f"the image {shape[1]} x {shape[0]}",
                     "give the background that belongs to this image",
                 )
             total += layer.image()
@@ -132,11 +133,8 @@ def read_background(path: Path) -> Background:
     """
     with door.reading(path), door.open_hdus(path) as hdus:
         if len(hdus) % 3 or not all(hdu.is_image and len(hdu.shape) == 2 for hdu in hdus):
-            raise DataError(f"{path} has {len(hdus)} HDUs, not three images a layer", _ANEW)
-        try:
-            return Background(tuple(_layer(hdus[n], hdus[n + 2]) for n in range(0, len(hdus), 3)))
-        except DataError as error:
-            raise DataError(f"{path}: {error.message}", error.remedy) from error
+            raise DataError(f"there are {len(hdus)} HDUs, not three images a layer", _ANEW)
+        return Background(tuple(_layer(hdus[n], hdus[n + 2]) for n in range(0, len(hdus), 3)))
 
 
 def background_to_bytes(background: Background) -> bytearray:
@@ -210,7 +208,7 @@ def _describe(header: fits.Header, layer: Layer) -> None:
 
 
 def _bin_centres(length: int, bins: int) -> Array:
-    """Centres of bins of nearly equal size, in pixels from the first, as afw's ``Background`` lays them out."""
+    """Centres of bins of nearly equal size, in pixels, as afw's ``Background`` lays them out."""
     ends = np.minimum((np.arange(1, bins + 1) * length + bins // 2) // bins, length)
     starts = np.concatenate([[0], ends[:-1]])
     return np.asarray((starts + ends) / 2 - 0.5)
@@ -218,7 +216,7 @@ def _bin_centres(length: int, bins: int) -> Array:
 
 def _best_style(bins: int) -> str:
     """The smoothest join that so few bins allow."""
-    return "AKIMA_SPLINE" if bins > 4 else "CUBIC_SPLINE" if bins > 2 else "LINEAR" if bins == 2 else "CONSTANT"
+    return ("CONSTANT", "CONSTANT", "LINEAR", "CUBIC_SPLINE", "CUBIC_SPLINE", "AKIMA_SPLINE")[min(bins, 5)]
 
 
 def _joined(x: Array, values: Array, at: NDArray[Any], style: str) -> Array:
@@ -238,7 +236,8 @@ def _joined(x: Array, values: Array, at: NDArray[Any], style: str) -> Array:
         return np.asarray(values[np.abs(at[:, np.newaxis] - x).argmin(axis=1)])
     if style == "LINEAR":
         return np.asarray(interp1d(x, values, axis=0, fill_value="extrapolate")(at))
-    curve = Akima1DInterpolator(x, values) if style == "AKIMA_SPLINE" else CubicSpline(x, values, bc_type="natural")
+    akima = style == "AKIMA_SPLINE"
+    curve = Akima1DInterpolator(x, values) if akima else CubicSpline(x, values, bc_type="natural")
     ends = np.clip(at, x[0], x[-1])
     step = (at - ends).reshape(-1, *[1] * (values.ndim - 1))
     return np.asarray(curve(ends) + step * curve(ends, 1) + step**2 / 2 * curve(ends, 2))

@@ -24,6 +24,7 @@ _TYPES = {"D": "D", "E": "F", "J": "I", "K": "L", "I": "U", "B": "B", "A": "Stri
 _DTYPES = {"D": "f8", "F": "f4", "I": "i4", "L": "i8", "U": "u2", "B": "u1", "Angle": "f8", "Flag": "?"}
 _FIRST = (("id", "L"), ("coord_ra", "Angle"), ("coord_dec", "Angle"), ("parent", "L"))
 _FORM = re.compile(r"(\d*)([A-Z])(.*)")
+_OWN = re.compile(r"T[A-Z]+\d+|FLAGCOL|ALIAS|AFW_.*")
 _MAX_ALIASES = 32
 _VERSION = 1
 #: Name, FITS format, bytes and further cards of a column to be written.
@@ -74,7 +75,7 @@ class Catalog:
         missing = [f.name for f in self.fields if f.name not in self.columns]
         lengths = {len(column) for column in self.columns.values()}
         if missing or len(lengths) > 1:
-            raise ValueError(f"a catalogue lacks the columns {missing}, or they differ in length: {sorted(lengths)}")
+            raise ValueError(f"a catalogue lacks the columns {missing}, or has the lengths {sorted(lengths)}")
 
     def __len__(self) -> int:
         return len(self.columns[self.fields[0].name]) if self.fields else 0
@@ -86,7 +87,8 @@ class Catalog:
         """A column by its name or an alias of it; `KeyError` names one that is not there."""
         resolved = self.resolve(name)
         if resolved not in self.columns:
-            raise KeyError(f"the catalogue has no column {name!r}" + (f" ({resolved})" if resolved != name else ""))
+            also = f" ({resolved})" if resolved != name else ""
+            raise KeyError(f"the catalogue has no column {name!r}{also}")
         return self.columns[resolved]
 
     @property
@@ -134,11 +136,11 @@ def read_catalog(path: Path) -> Catalog:
     """
     with door.reading(path), door.open_hdus(path) as hdus:
         if len(hdus) < 2 or not isinstance(hdus[1], fits.BinTableHDU):
-            raise DataError(f"{path} holds no table in HDU 1", "give a catalogue written by the stack")
+            raise DataError("there is no table in HDU 1", "give a catalogue written by the stack")
         header = hdus[1].header
         version = int(header.get("AFW_TABLE_VERSION", 0 if "AFW_TYPE" in header else 3))
         if not 1 <= version <= 3:
-            raise DataError(f"{path} is a catalogue of version {version}", "give one of version 1, 2 or 3")
+            raise DataError(f"this is a catalogue of version {version}", "give one of version 1, 2 or 3")
         return _catalog(hdus[1])
 
 
@@ -192,17 +194,18 @@ def write_catalog(path: Path, catalog: Catalog) -> None:
 def _catalog(hdu: fits.BinTableHDU) -> Catalog:
     """The fields, flags, aliases and cards of a table HDU."""
     header, rows = hdu.header, _rows(hdu)
+    names = rows.dtype.names or ()
     flag_column = int(header.get("FLAGCOL", 0))
     fields: list[Field] = []
     columns: dict[str, NDArray[Any]] = {}
     for number in range(1, int(header["TFIELDS"]) + 1):
-        raw = rows[rows.dtype.names[number - 1]]
+        raw = rows[names[number - 1]]
         found = _flags(header, raw) if number == flag_column else [_field(header, number, raw)]
         for one, column in (pair for pair in found if pair is not None):
             fields.append(one)
             columns[one.name] = column
     aliases = dict(_pairs(header))
-    kept = {k: v for k, v in cards.metadata(header).items() if not re.match(r"(T[A-Z]+\d+|FLAGCOL|ALIAS|AFW_.*)$", k)}
+    kept = {name: value for name, value in cards.metadata(header).items() if not _OWN.fullmatch(name)}
     return Catalog(_ordered(fields), columns, aliases, kept)
 
 
@@ -220,7 +223,9 @@ def _ordered(fields: Iterable[Field]) -> list[Field]:
 
 def _flags(header: fits.Header, raw: NDArray[Any]) -> list[tuple[Field, NDArray[Any]] | None]:
     """The flags of the bit column; the first is the highest bit of the first byte."""
-    bits = np.unpackbits(raw.reshape(len(raw), raw.dtype.itemsize * int(np.prod(raw.shape[1:]))), axis=1).astype(bool)
+    # No -1 here: it cannot be found for a table without rows.
+    packed = raw.reshape(len(raw), int(np.prod(raw.shape[1:])))
+    bits = np.unpackbits(packed, axis=1).astype(bool)
     found: list[tuple[Field, NDArray[Any]] | None] = []
     number = 1
     while f"TFLAG{number}" in header:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ Array = NDArray[np.float64]
 Box = tuple[float, float, float, float]
 _MATH, _ALGORITHMS = "lsst.afw.math", "lsst.meas.algorithms"
 _UNKNOWN_EQUINOX = 1e100
+_EDGES = ("min_x", "min_y", "max_x", "max_y")
 _MAX_SIDE = 1000
 _OTHER_PSF = "give an image with a PSF of one of the classes " + ", ".join(
     ("GaussianPsf", "SingleGaussianPsf", "DoubleGaussianPsf", "KernelPsf", "PcaPsf", "PsfexPsf")
@@ -133,7 +135,7 @@ def put_kernel(archive: ArchiveWriter, kernel: LinearCombinationKernel) -> int:
     for coefficients in kernel.coefficients:
         functions.append(archive.reserve())
         row: Row = {"coefficients": _vector("D", coefficients)}
-        row |= {name: ("1D", edge) for name, edge in zip(("min_x", "min_y", "max_x", "max_y"), kernel.box, strict=True)}
+        row |= {name: ("1D", edge) for name, edge in zip(_EDGES, kernel.box, strict=True)}
         archive.put(functions[-1], "Chebyshev1Function2D", _MATH, [[row]])
     for component in kernel.components:
         components.append(_put_fixed(archive, archive.reserve(), component))
@@ -192,21 +194,27 @@ def _read_function(archive: Archive, number: int, box: Box) -> Array:
         own = _chebyshev_box(row)
         if own == box:
             return coefficients
-        return _rebased(coefficients, box, lambda x, axis, n: _chebyshev_term(x, own[axis], own[axis + 2], n))
+        return _rebased(coefficients, box, partial(_chebyshev_term, box=own))
     if name in ("PolynomialFunction2D", "PolynomialFunction2F"):
-        return _rebased(coefficients, box, lambda x, axis, n: x**n)
-    raise DataError(f"a kernel varies with a function of the class {name}", "give polynomials or Chebyshev series")
+        return _rebased(coefficients, box, _power)
+    raise DataError(f"a kernel varies with a function of the class {name}", "give polynomials")
 
 
-def _rebased(coefficients: Array, box: Box, basis: Callable[[Array, int, int], Array]) -> Array:
+def _rebased(coefficients: Array, box: Box, basis: Callable[..., Array]) -> Array:
     """Re-expand Σ c_k p_(m-k)(x) p_k(y), where p_n is a polynomial of degree n, in Chebyshev terms on a box.
 
     A polynomial of degree n is its own Chebyshev interpolant at n + 1 points.
     """
     order = polynomial_order(len(coefficients))
+    # Matrices of one variable: row n holds the series of p_n.
     x, y = (
-        np.array([_expanded(lambda t, n=n, k=k: basis(t, k, n), box[k], box[k + 2], order) for n in range(order + 1)])
-        for k in (0, 1)
+        np.array(
+            [
+                _expanded(partial(basis, axis=axis, n=n), box[axis], box[axis + 2], order)
+                for n in range(order + 1)
+            ]
+        )
+        for axis in (0, 1)
     )
     grid = np.zeros((order + 1, order + 1))
     terms = [(m - k, k) for m in range(order + 1) for k in range(m + 1)]
@@ -217,11 +225,19 @@ def _rebased(coefficients: Array, box: Box, basis: Callable[[Array, int, int], A
 
 def _expanded(function: Callable[[Array], Array], low: float, high: float, order: int) -> Array:
     """Chebyshev coefficients of a polynomial of degree ``order`` or less on [low, high]."""
-    return np.asarray(chebyshev.chebinterpolate(lambda t: function((low + high + t * (high - low)) / 2), order))
+    nodes = chebyshev.chebpts1(order + 1)
+    values = function((low + high + nodes * (high - low)) / 2)
+    return np.asarray(np.linalg.solve(chebyshev.chebvander(nodes, order), values))
 
 
-def _chebyshev_term(x: Array, low: float, high: float, n: int) -> Array:
-    """T_n of x mapped from [low, high] to [-1, 1]."""
+def _power(x: Array, axis: int, n: int) -> Array:
+    """x to the n, along either axis."""
+    return np.asarray(x**n)
+
+
+def _chebyshev_term(x: Array, axis: int, n: int, box: Box) -> Array:
+    """T_n of x mapped from the box to [-1, 1] along an axis."""
+    low, high = box[axis], box[axis + 2]
     return np.asarray(chebyshev.chebval((2 * x - low - high) / (high - low), [0.0] * n + [1.0]))
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,7 @@ class KernelPsf:
     def kernel_image(self, x: float, y: float) -> NDArray[np.float64]:
         """The PSF at parent pixel (x, y), centred on the middle pixel, with sum 1."""
         image = self.kernel.at(x, y)
-        return image / image.sum()
+        return np.asarray(image / image.sum())
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,7 @@ def psf_image(psf: Psf, x: float, y: float) -> tuple[NDArray[np.float64], int, i
     kernel = psf.kernel_image(x, y)
     ix, iy = int(np.floor(x + 0.5)), int(np.floor(y + 0.5))
     height, width = kernel.shape
-    image = _shift_matrix(height, y - iy) @ kernel @ _shift_matrix(width, x - ix).T
+    image = np.asarray(_shift_matrix(height, y - iy) @ kernel @ _shift_matrix(width, x - ix).T)
     return image, ix - width // 2, iy - height // 2
 
 
@@ -159,9 +160,9 @@ def _radius_squared(dimensions: tuple[int, int]) -> NDArray[np.float64]:
     return np.asarray(x[np.newaxis] ** 2.0 + y[:, np.newaxis] ** 2.0)
 
 
-def _lanczos(t: NDArray[np.float64], order: int) -> NDArray[np.float64]:
+def _lanczos(t: NDArray[Any], order: int) -> NDArray[np.float64]:
     """sinc(t) sinc(t/order), 0 from ``order`` on."""
-    return np.where(np.abs(t) < order, np.sinc(t) * np.sinc(t / order), 0.0)
+    return np.asarray(np.where(np.abs(t) < order, np.sinc(t) * np.sinc(t / order), 0.0))
 
 
 def _shift_matrix(length: int, fraction: float) -> NDArray[np.float64]:
@@ -170,7 +171,7 @@ def _shift_matrix(length: int, fraction: float) -> NDArray[np.float64]:
         return np.eye(length)
     # The stamp has zeros around it, so the taps that reach out still count in the sum.
     taps = np.arange(-5, length + 5)
-    weights = _lanczos(np.arange(length)[:, np.newaxis] - taps - np.float64(np.float32(fraction)), 5)
+    weights = _lanczos(np.arange(length)[:, np.newaxis] - taps - float(np.float32(fraction)), 5)
     return (weights / weights.sum(axis=1, keepdims=True))[:, 5:-5]
 
 

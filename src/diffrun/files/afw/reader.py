@@ -81,11 +81,8 @@ def read_exposure(path: Path) -> Exposure:
         If the file is damaged or holds what cannot be used; the message names it.
     """
     with door.reading(path), door.open_hdus(path) as hdus:
-        try:
-            summary = _summary(hdus)
-            image, mask, variance, planes = _planes(hdus)
-        except DataError as error:
-            raise DataError(f"{path}: {error.message}", error.remedy) from error
+        summary = _summary(hdus)
+        image, mask, variance, planes = _planes(hdus)
     return Exposure(
         image=image,
         mask=mask,
@@ -106,10 +103,7 @@ def read_exposure(path: Path) -> Exposure:
 def read_summary(path: Path) -> ExposureSummary:
     """Read all but the pixels of an exposure; raises as `read_exposure`."""
     with door.reading(path), door.open_hdus(path, pixels=False) as hdus:
-        try:
-            return _summary(hdus)
-        except DataError as error:
-            raise DataError(f"{path}: {error.message}", error.remedy) from error
+        return _summary(hdus)
 
 
 def read_kernel(path: Path) -> LinearCombinationKernel:
@@ -133,7 +127,9 @@ def _summary(hdus: fits.HDUList) -> ExposureSummary:
     header = hdus[0].header if image_header.get("INHERIT") is True else image_header
     version = int(header.get("EXPINFO_V", 0))
     if version > _MAX_EXPINFO:
-        raise DataError(f"EXPINFO_V {version} is newer than {_MAX_EXPINFO}, the last one known", "update diffrun")
+        raise DataError(
+            f"EXPINFO_V {version} is newer than {_MAX_EXPINFO}, the last one known", "update diffrun"
+        )
     archive = Archive.read(hdus, int(header["AR_HDU"]) - 1) if int(header.get("AR_HDU", 0)) else Archive({})
     ny, nx = hdus[where].shape[-2:]
     xy0 = cards.origin(image_header)
@@ -220,7 +216,9 @@ def _planes(
     image, variance = _pixels(hdus[1]), _pixels(hdus[3])
     raw = _integers(hdus[2])
     if not image.shape == raw.shape == variance.shape:
-        raise DataError(f"image {image.shape}, mask {raw.shape}, variance {variance.shape} differ in shape", _ANEW)
+        raise DataError(
+            f"image {image.shape}, mask {raw.shape}, variance {variance.shape} differ in shape", _ANEW
+        )
     origins = {cards.origin(hdus[number].header) for number in (1, 2, 3)}
     if len(origins) > 1:
         raise DataError(f"image, mask and variance have the origins {sorted(origins)}", "make the file anew")
@@ -242,5 +240,7 @@ def _integers(hdu: Any) -> NDArray[np.int32]:
     data = hdu.data.reshape(hdu.shape[-2:])
     scale, zero = float(hdu.header.get("BSCALE", 1)), float(hdu.header.get("BZERO", 0))
     if data.dtype.kind not in "iu" or scale != 1 or zero != round(zero):
-        raise DataError(f"the mask has pixels of the type {data.dtype.name}, scale {scale}", "make the file anew")
-    return np.add(data, np.int32(zero), dtype=np.int32)
+        raise DataError(
+            f"the mask has pixels of the type {data.dtype.name}, scale {scale}", "make the file anew"
+        )
+    return np.asarray(np.add(data, np.int32(zero), dtype=np.int32))

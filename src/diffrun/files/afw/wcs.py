@@ -158,7 +158,9 @@ def from_header(header: Mapping[str, Any], xy0: tuple[int, int]) -> TanSipWcs:
     kinds = (str(header.get("CTYPE1", "")).strip(), str(header.get("CTYPE2", "")).strip())
     sip = kinds == ("RA---TAN-SIP", "DEC--TAN-SIP")
     if not sip and kinds != ("RA---TAN", "DEC--TAN"):
-        raise DataError(f"the image's WCS has CTYPE {kinds[0] or 'nothing'}, {kinds[1] or 'nothing'}", _NO_WCS)
+        raise DataError(
+            f"the image's WCS has CTYPE {kinds[0] or 'nothing'}, {kinds[1] or 'nothing'}", _NO_WCS
+        )
     missing = [card for card in ("CRPIX1", "CRPIX2", "CRVAL1", "CRVAL2") if card not in header]
     if missing:
         raise DataError(f"the image's WCS lacks {', '.join(missing)}", _NO_WCS)
@@ -176,9 +178,9 @@ def from_header(header: Mapping[str, Any], xy0: tuple[int, int]) -> TanSipWcs:
 
 def checked(wcs: TanSipWcs) -> TanSipWcs:
     """The WCS itself, if its numbers can be used."""
-    numbers = [wcs.crval, wcs.crpix, wcs.cd, *(m for m in (wcs.a, wcs.b, wcs.ap, wcs.bp) if m is not None)]
-    finite = all(np.all(np.isfinite(part)) for part in numbers)
-    if not finite or np.linalg.det(wcs.cd) == 0 or abs(wcs.crval[1]) > 90:
+    matrices = [m for m in (wcs.a, wcs.b, wcs.ap, wcs.bp) if m is not None]
+    numbers = np.concatenate([wcs.crval, wcs.crpix, *(m.ravel() for m in (wcs.cd, *matrices))])
+    if not np.isfinite(numbers).all() or np.linalg.det(wcs.cd) == 0 or abs(wcs.crval[1]) > 90:
         raise DataError("the image's WCS has numbers that cannot be used", _NO_WCS)
     return wcs
 
@@ -196,8 +198,8 @@ def to_icrs(wcs: TanSipWcs, frame: str, equinox: float) -> TanSipWcs:
     # North of the tangent point by this much, to find the turn of the axes.
     step = 0.1 if wcs.crval[1] < 89 else -0.1
     dec = np.array([wcs.crval[1], wcs.crval[1] + step])
-    points = SkyCoord(np.full(2, wcs.crval[0]), dec, unit="deg", frame=FK5(equinox=Time(equinox, format="jyear")))
-    icrs = points.transform_to(ICRS())
+    named = FK5(equinox=Time(equinox, format="jyear"))
+    icrs = SkyCoord(np.full(2, wcs.crval[0]), dec, unit="deg", frame=named).transform_to(ICRS())
     angle = float(icrs[0].position_angle(icrs[1]).rad) + (np.pi if step < 0 else 0.0)
     turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
     return dataclasses.replace(

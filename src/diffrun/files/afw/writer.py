@@ -118,7 +118,9 @@ def _narrow(exposure: Exposure) -> NDArray[np.uint16]:
     """The mask in 16 bits: afw 12.1 reads a wider one as blank."""
     if any(not 0 <= bit < _MAX_PLANES for bit in exposure.planes.values()):
         names = ", ".join(sorted(exposure.planes, key=lambda name: exposure.planes[name])[_MAX_PLANES:])
-        raise DataError(f"the mask has {len(exposure.planes)} planes", f"drop some of {names}: 16 can be written")
+        raise DataError(
+            f"the mask has {len(exposure.planes)} planes", f"drop some of {names}: 16 can be written"
+        )
     return exposure.mask.astype(np.uint16)
 
 
@@ -129,5 +131,7 @@ def _set(header: fits.Header, name: str, value: Any) -> None:
 
 
 def _storable(value: Any) -> bool:
-    """Whether a card can hold it; FITS has no NaN."""
-    return isinstance(value, (bool, int, str)) or (isinstance(value, float) and bool(np.isfinite(value)))
+    """Whether a card can hold it: FITS has no NaN, and plain text only."""
+    if isinstance(value, str):
+        return value.isascii() and value.isprintable()
+    return isinstance(value, (bool, int)) or (isinstance(value, float) and bool(np.isfinite(value)))
