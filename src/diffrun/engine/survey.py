@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffrun.engine.smoothpsf import fwhm
-from diffrun.errors import DataError, DiffrunError, UsageError
+from diffrun.errors import DataError, DiffrunError, RepositoryError, UsageError
 from diffrun.files.afw.reader import ExposureSummary, read_summary
 from diffrun.repository.dataid import DataId, parse_id
 from diffrun.repository.gen2 import Repository
@@ -105,6 +105,8 @@ def _choose(repository: Repository, known: dict[str, int | str]) -> tuple[DataId
     found = repository.select(**known)
     there = [data_id for data_id in found if repository.find("calexp", data_id)]
     if not there:
+        if found[0] not in repository.select(visit=found[0].visit):
+            raise RepositoryError(repository.explain(known))
         repository.require("calexp", found[0])
     visits = sorted({data_id.visit for data_id in there})
     if len(visits) > 1:
