@@ -35,7 +35,9 @@ def residual_background(image: Float, usable: NDArray[np.bool_], cell: int) -> F
     if min(my, mx) < 2:
         return np.full(image.shape, overall, np.float32)
     order = min(3, my - 1, mx - 1)
-    spline = RectBivariateSpline((ye[:-1] + ye[1:] - 1) / 2, (xe[:-1] + xe[1:] - 1) / 2, grid, kx=order, ky=order)
+    spline = RectBivariateSpline(
+        (ye[:-1] + ye[1:] - 1) / 2, (xe[:-1] + xe[1:] - 1) / 2, grid, kx=order, ky=order
+    )
     y, x = np.arange(ny), np.arange(nx)
     inner_y = np.clip(y, (ye[0] + ye[1]) / 2, (ye[-2] + ye[-1]) / 2 - 1)
     inner_x = np.clip(x, (xe[0] + xe[1]) / 2, (xe[-2] + xe[-1]) / 2 - 1)

@@ -38,7 +38,7 @@ class GaussianBasis:
     @property
     def size(self) -> int:
         """Side of the kernel, odd."""
-        return self.factors.shape[1]
+        return int(self.factors.shape[1])
 
     @property
     def images(self) -> Array:

@@ -56,7 +56,9 @@ class Candidates:
     def keep(self, good: NDArray[np.bool_], cause: str) -> Candidates:
         """The candidates for which ``good`` holds; the others are counted under ``cause``."""
         left_out = int(np.count_nonzero(~good))
-        rejected = {**self.rejected, cause: self.rejected.get(cause, 0) + left_out} if left_out else self.rejected
+        rejected = (
+            {**self.rejected, cause: self.rejected.get(cause, 0) + left_out} if left_out else self.rejected
+        )
         return Candidates(self.x[good], self.y[good], self.snr[good], rejected)
 
 
@@ -93,7 +95,9 @@ def from_image(exposure: Exposure, psf: KernelPsf, threshold: float) -> Candidat
     return Candidates(x, y, snr, {})
 
 
-def with_clean_cores(candidates: Candidates, images: Sequence[Exposure], core: float, border: int) -> Candidates:
+def with_clean_cores(
+    candidates: Candidates, images: Sequence[Exposure], core: float, border: int
+) -> Candidates:
     """Drop candidates near a border, or with an unusable pixel within ``core`` pixels of the centre."""
     reach = int(np.ceil(core))
     offset_y, offset_x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
@@ -115,8 +119,8 @@ def constant(
 ) -> Candidates:
     """Keep the candidates whose flux ratio science / template is the common one.
 
-    Variable stars drag the kernel sum, and with it every flux. A ratio within 3 sigma, or within ``tolerance``
-    of the half-sample mode (Robertson and Cryer 1974, JASA 69, 1012) of all ratios is the common one.
+    Variable stars drag the kernel sum, and with it every flux. The common ratio is the half-sample mode of
+    all (Robertson and Cryer 1974, JASA 69, 1012); a star keeps to it within 3 sigma or ``tolerance``.
     """
     if len(candidates) < 5:
         return candidates
@@ -183,8 +187,10 @@ def require(candidates: Candidates, needed: int, where: str) -> None:
     """Raise `NoStarsError` with what was rejected by cause, when fewer than ``needed`` are left."""
     if len(candidates) >= needed:
         return
-    causes = ", ".join(f"{count} {cause}" for cause, count in candidates.rejected.items()) or "no sources at all"
+    causes = (
+        ", ".join(f"{count} {cause}" for cause, count in candidates.rejected.items()) or "no sources at all"
+    )
     raise NoStarsError(
         f"{len(candidates)} kernel candidates {where}, {needed} needed ({causes})",
-        "give a visit with more stars in common, or lower subtract.kernel.active.detectionConfig.detThreshold",
+        "choose a pair with more stars in common, or lower subtract.kernel['AL'].detectionConfig.detThreshold",
     )

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Detection of sources of both signs on a difference image.
 
-A pixel belongs to a source when the matched filter of the difference's own PSF, S = Σ φ D over its standard
-deviation √(Σ φ² V), reaches the threshold. That is the best statistic for a point source in white noise, which
-is what decorrelation leaves (Zackay, Ofek and Gal-Yam 2016, ApJ 830, 27, eq. 17). Growing, merging and the
+A pixel belongs to a source when the matched filter of the difference's own PSF, S = Σ φ D, reaches the
+threshold times its standard deviation √(Σ φ² V). No statistic is better for a point source in white noise,
+which is what decorrelation leaves (Zackay, Ofek and Gal-Yam 2016, ApJ 830, 27). Growing, merging and the
 order of the peaks are those of ``lsst.meas.algorithms.SourceDetectionTask``.
 """
 
@@ -85,7 +85,9 @@ def _grown(region: Bool, pixels: int) -> Bool:
 
 def _peaks(snr: Float, threshold: float) -> Bool:
     """Pixels over the threshold that no neighbour exceeds."""
-    return np.asarray((snr >= threshold) & (snr >= maximum_filter(snr, size=3, mode="constant", cval=-np.inf)))
+    return np.asarray(
+        (snr >= threshold) & (snr >= maximum_filter(snr, size=3, mode="constant", cval=-np.inf))
+    )
 
 
 def _footprints(region: Bool, marked: Bool, snr: Float, xy0: tuple[int, int]) -> list[Footprint]:

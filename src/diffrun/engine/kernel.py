@@ -31,7 +31,9 @@ def term_maps(kernel: LinearCombinationKernel, shape: tuple[int, int], xy0: tupl
     tx = [along_x[:, m * (m + 1) // 2] for m in range(order + 1)]
     ty = [along_y[:, m * (m + 1) // 2 + m] for m in range(order + 1)]
     return [
-        (ty[k][:, None] * tx[m - k][None, :]).astype(np.float32) for m in range(order + 1) for k in range(m + 1)
+        (ty[k][:, None] * tx[m - k][None, :]).astype(np.float32)
+        for m in range(order + 1)
+        for k in range(m + 1)
     ]
 
 
@@ -53,7 +55,9 @@ def correlate(image: Float, kernel: LinearCombinationKernel, xy0: tuple[int, int
     """
     terms = kernel.term_images()
     half_y, half_x = terms.shape[1] // 2, terms.shape[2] // 2
-    padded = [scipy.fft.next_fast_len(n + h, real=True) for n, h in zip(image.shape, (half_y, half_x), strict=True)]
+    padded = [
+        scipy.fft.next_fast_len(n + h, real=True) for n, h in zip(image.shape, (half_y, half_x), strict=True)
+    ]
     spectrum = scipy.fft.rfft2(image, s=padded, workers=_WORKERS)
     out = np.zeros(image.shape, np.float32)
     for term, weight in zip(terms, term_maps(kernel, image.shape, xy0), strict=True):

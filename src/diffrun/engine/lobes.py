@@ -130,7 +130,7 @@ def _lobe(kernel: Floats, x: float, y: float, box: Box) -> tuple[Floats, Floats,
     pixel = nearest_pixel(place)
     starts = np.array([box.x0, box.y0]) + size // 2 - pixel
     first = int(starts.min())
-    n_out = int((starts + (nx, ny)).max()) - first
+    n_out = int((starts + np.array([nx, ny])).max()) - first
     matrix, slope = lanczos(place - pixel, first, n_out, size)
     in_x, in_y = (slice(s - first, s - first + n) for s, n in zip(starts, (nx, ny), strict=True))
     across, d_across, along, d_along = matrix[0, in_x], slope[0, in_x], matrix[1, in_y], slope[1, in_y]

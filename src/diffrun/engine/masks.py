@@ -35,7 +35,9 @@ def fill(exposure: Exposure, name: str) -> Exposure:
         missing = ~(np.isfinite(exposure.image) & np.isfinite(exposure.variance) & (exposure.variance > 0))
     missing |= (exposure.mask & no_data) != 0
     if missing.all():
-        raise DataError(f"the {name} image has no usable pixel", "every pixel is NaN, masked NO_DATA or without variance")
+        raise DataError(
+            f"the {name} image has no usable pixel", "every pixel is NaN, masked NO_DATA or without variance"
+        )
     sky = np.float32(np.median(exposure.image[~missing][::7]))
     noise = np.float32(np.median(exposure.variance[~missing][::7]))
     return exposure.replace(

@@ -11,7 +11,6 @@ from collections.abc import Callable
 import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
-import scipy.fft
 from scipy.ndimage import map_coordinates
 
 from diffrun.files.afw.exposure import Psf
@@ -87,7 +86,7 @@ def fit_field(sample: Callable[[float, float], Array], box: Box, order: int) -> 
     terms = chebyshev_terms(xs, ys, order, box)
     images = np.stack([sample(float(x), float(y)) for x, y in zip(xs, ys, strict=True)])
     solution = np.linalg.lstsq(terms, images.reshape(len(xs), -1), rcond=None)[0]
-    components = solution.reshape(terms.shape[1], *images.shape[1:])
+    components = np.asarray(solution, float).reshape(terms.shape[1], *images.shape[1:])
     return LinearCombinationKernel(components, np.eye(terms.shape[1]), box)
 
 

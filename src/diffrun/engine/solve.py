@@ -91,7 +91,9 @@ class Solution:
     condition: float
 
 
-def cut(convolve: Exposure, target: Exposure, candidates: Candidates, basis: GaussianBasis, half: int) -> list[Stamp]:
+def cut(
+    convolve: Exposure, target: Exposure, candidates: Candidates, basis: GaussianBasis, half: int
+) -> list[Stamp]:
     """Cut stamps of half width ``half`` out of two images on one grid of parent pixels, finite everywhere."""
     reach = half + basis.size // 2
     spoilt = grown(convolve.has(*UNUSABLE_PLANES), _SPOILT)
@@ -106,13 +108,14 @@ def cut(convolve: Exposure, target: Exposure, candidates: Candidates, basis: Gau
         design = basis.correlate(image[_window(convolve, x, y, reach, reach)].astype(float))
         stamps.append(
             Stamp(
-                float(x), float(y),
+                float(x),
+                float(y),
                 design.reshape(len(design), -1).T,
                 matched[here].astype(float).ravel(),
                 np.stack([matched_noise[here].ravel(), noise[there].ravel()], axis=1).astype(float),
                 (usable[here] & clean[there]).ravel(),
             )
-        )  # fmt: skip
+        )
     return stamps
 
 
@@ -127,7 +130,12 @@ def _window(exposure: Exposure, x: float, y: float, half: int, pad: int) -> tupl
 
 
 def solve(
-    stamps: list[Stamp], basis: GaussianBasis, box: Box, order: int, iterations: int = 3, fit_background: bool = True
+    stamps: list[Stamp],
+    basis: GaussianBasis,
+    box: Box,
+    order: int,
+    iterations: int = 3,
+    fit_background: bool = True,
 ) -> Solution:
     """Fit the kernel; drop pixels and candidates that do not follow it, and fit again.
 
@@ -186,7 +194,7 @@ def _clip(chi2: Array, used: NDArray[np.bool_], fraction: Array) -> NDArray[np.b
         return np.zeros_like(used)
     middle = np.median(sample)
     scatter = max(1.4826 * np.median(np.abs(sample - middle)), 0.05)
-    return enough & (chi2 < middle + _CANDIDATE_CLIP * scatter)
+    return np.asarray(enough & (chi2 < middle + _CANDIDATE_CLIP * scatter))
 
 
 def _weights(stamp: Stamp, good: NDArray[np.bool_], power: float) -> Array:

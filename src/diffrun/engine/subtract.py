@@ -73,7 +73,7 @@ class Subtraction:
 def subtract(pair: Pair, kernel: LinearCombinationKernel, whiten: bool) -> Subtraction:
     """Convolve one image, subtract, whiten.
 
-    With plain P and convolved C: D = ψ ⊗ (P - C ⊗ K), times -1 / (gain of K) when C is the science image, so that
+    With plain P and convolved C: D = ψ ⊗ (P - C ⊗ K), times -1 / gain when C is the science image, so that
     fluxes are always those of the science image, positive where it is brighter. The variance is that of the
     whole chain, Var(P) ⊗ ψ² + Var(C) ⊗ (K ⊗ ψ)², with ψ and K ⊗ ψ blurred by the interpolation of a warped
     image: what the noise really is, not what resampled pixels suggest.
@@ -151,7 +151,9 @@ def _psi(pair: Pair, kernel: LinearCombinationKernel) -> LinearCombinationKernel
 
 def _variance(pair: Pair, kernel: LinearCombinationKernel, psi: LinearCombinationKernel) -> Any:
     chain = product(kernel, psi)
-    plain = correlate(pair.plain.variance, squared(decorrelate.blurred(psi, pair.plain_power)), pair.plain.xy0)
+    plain = correlate(
+        pair.plain.variance, squared(decorrelate.blurred(psi, pair.plain_power)), pair.plain.xy0
+    )
     transfer = squared(decorrelate.blurred(chain, pair.convolved_power))
     convolved = correlate(pair.convolved.variance, transfer, pair.convolved.xy0)
     return plain + _inner(convolved, pair.border)

@@ -21,7 +21,7 @@ from diffrun.engine.detect import detect, significance
 from diffrun.engine.measure import measure
 from diffrun.engine.smoothpsf import FWHM_PER_SIGMA
 from diffrun.engine.subtract import Pair, Subtraction, subtract
-from diffrun.engine.warp import resampling, warp
+from diffrun.engine.warp import warp
 from diffrun.errors import DataError
 from diffrun.files.afw.catalog import Catalog
 from diffrun.files.afw.exposure import Exposure
@@ -125,7 +125,8 @@ def align(science: Exposure, template: Exposure, config: Config, log: logging.Lo
     science_psf = smoothpsf.smooth(science.psf, box, _PSF_HALF)
     template_psf = smoothpsf.warped(template.psf, to_template, box, _PSF_HALF)
     sigmas = tuple(
-        smoothpsf.determinant_radius(p.kernel_image(*smoothpsf.centre(box))) for p in (science_psf, template_psf)
+        smoothpsf.determinant_radius(p.kernel_image(*smoothpsf.centre(box)))
+        for p in (science_psf, template_psf)
     )
     convolve_template = convolves_template(sigmas, config, log)
     border = active.kernelSizeMax // 2 if convolve_template else 0
@@ -148,7 +149,7 @@ def convolves_template(sigmas: tuple[float, ...], config: Config, log: logging.L
         return wanted
     name = "template" if possible else "science image"
     log.warning("Convolving the %s, which is the sharper: %s", name, widths)
-    return possible
+    return bool(possible)
 
 
 def field_box(exposure: Exposure) -> tuple[float, float, float, float]:
@@ -166,7 +167,9 @@ def choose(
     science = pair.science
     if sources is None:
         log.warning("Source selection: no src product, detecting stars instead")
-        found = stars.from_image(science, smoothpsf.smooth(science.psf, field_box(science), _PSF_HALF), threshold)
+        found = stars.from_image(
+            science, smoothpsf.smooth(science.psf, field_box(science), _PSF_HALF), threshold
+        )
     else:
         log.info("Source selection via src product")
         found = stars.from_sources(sources, threshold)
@@ -189,7 +192,11 @@ def match(
     narrow, wide = sorted(sigmas)
     widths = al.matching_sigmas(narrow, wide, active.alardMinSig, active.alardNGauss, active.alardGaussBeta)
     size = al.kernel_size(
-        widths, FWHM_PER_SIGMA * wide, active.kernelSizeFwhmScaling, active.kernelSizeMin, active.kernelSizeMax
+        widths,
+        FWHM_PER_SIGMA * wide,
+        active.kernelSizeFwhmScaling,
+        active.kernelSizeMin,
+        active.kernelSizeMax,
     )
     basis = al.gaussian_basis(size, widths, list(active.alardDegGauss))
     log.info("Subtracting images")
@@ -197,15 +204,21 @@ def match(
     target = pair.plain.replace(variance=pair.plain.variance * np.float32(hidden))
     stamps = solve.cut(pair.convolved, target, chosen, basis, _FIT_HALF)
     solution = solve.solve(
-        stamps, basis, field_box(pair.plain), active.spatialKernelOrder, active.maxSpatialIterations,
+        stamps,
+        basis,
+        field_box(pair.plain),
+        active.spatialKernelOrder,
+        active.maxSpatialIterations,
         active.fitForBackground,
-    )  # fmt: skip
+    )
     used = int(solution.used.sum())
     if solution.order < active.spatialKernelOrder:
         log.warning(
             "Only %d kernel candidates: the kernel varies with order %d, not %d",
-            used, solution.order, active.spatialKernelOrder,
-        )  # fmt: skip
+            used,
+            solution.order,
+            active.spatialKernelOrder,
+        )
     task = "imageDifference:subtract"
     facts: Metadata = {
         f"{task}.ALBasisNGauss": len(widths),
@@ -248,7 +261,9 @@ def find(
     log.info("Merging detections into %d sources", len(footprints))
     log.info("Running diaSource measurement")
     science = images.science.replace(image=images.science.image + np.float32(science_sky), mask=mask)
-    matched = images.matched.replace(image=images.matched.image + background + np.float32(science_sky), mask=mask)
+    matched = images.matched.replace(
+        image=images.matched.image + background + np.float32(science_sky), mask=mask
+    )
     sources = measure(footprints, difference, science, matched, config, inputs.source_id_base)
     facts: Metadata = {
         "imageDifference:detection.sigma": float(sigma),

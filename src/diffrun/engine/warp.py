@@ -186,12 +186,25 @@ def warp(template: Exposure, science: Exposure, border: int = 0, order: int = 3,
     planes, mask = _template_planes(template)
     image, variance = (np.empty(shape, np.float32) for _ in range(2))
     bits = np.empty(shape, np.int32)
-    carried = np.int32(sum(1 << planes[name] for name in (*CARRIED_PLANES, TEMPLATE_SATURATED) if name in planes))
+    carried = np.int32(
+        sum(1 << planes[name] for name in (*CARRIED_PLANES, TEMPLATE_SATURATED) if name in planes)
+    )
     no_data = np.int32(1 << planes["NO_DATA"])
     _interpolate(
-        template.image, template.variance, mask, grid.x, grid.y, grid.step, lanczos_table(order),
-        carried, no_data, grid.area, image, variance, bits,
-    )  # fmt: skip
+        template.image,
+        template.variance,
+        mask,
+        grid.x,
+        grid.y,
+        grid.step,
+        lanczos_table(order),
+        carried,
+        no_data,
+        grid.area,
+        image,
+        variance,
+        bits,
+    )
     if np.all(bits[border : shape[0] - border, border : shape[1] - border] & no_data):
         raise NoOverlapError(
             "the template does not overlap the science image at all", "choose two visits of the same sky"

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Convolution with a varying kernel against the slow sum of its definition."""
+
+import numpy as np
+import pytest
+import scipy.ndimage
+
+from diffrun.engine.kernel import correlate, product, squared
+from diffrun.files.afw.kernel import LinearCombinationKernel, chebyshev_terms
+
+BOX = (99.5, 199.5, 159.5, 249.5)
+
+
+def varying(rng, n=7, order=2):
+    terms = (order + 1) * (order + 2) // 2
+    return LinearCombinationKernel(rng.normal(size=(3, n, n)), rng.normal(size=(3, terms)), BOX)
+
+
+def test_chebyshev_terms_are_those_of_afw():
+    x, y = np.array([120.0]), np.array([210.0])
+    u, v = (120 - 129.5) / 30, (210 - 224.5) / 25
+    expected = [1, u, v, 2 * u * u - 1, u * v, 2 * v * v - 1]
+    np.testing.assert_allclose(chebyshev_terms(x, y, 2, BOX)[0], expected)
+
+
+def test_a_constant_kernel_is_a_plain_correlation():
+    rng = np.random.default_rng(0)
+    image = rng.normal(size=(50, 60)).astype(np.float32)
+    stamp = rng.normal(size=(9, 5))
+    kernel = LinearCombinationKernel(stamp[None], np.ones((1, 1)), BOX)
+    expected = scipy.ndimage.correlate(image.astype(float), stamp, mode="constant")
+    np.testing.assert_allclose(correlate(image, kernel, (100, 200)), expected, atol=2e-5)
+
+
+def test_a_varying_kernel_is_taken_at_the_output_pixel():
+    rng = np.random.default_rng(1)
+    image = rng.normal(size=(50, 60)).astype(np.float32)
+    kernel = varying(rng)
+    result = correlate(image, kernel, (100, 200))
+    padded = np.pad(image.astype(float), 3)
+    for row, column in rng.integers(0, 50, (40, 2)):
+        window = padded[row : row + 7, column : column + 7]
+        expected = (kernel.at(column + 100, row + 200) * window).sum()
+        assert result[row, column] == pytest.approx(expected, abs=2e-4)
+
+
+def test_two_correlations_are_their_product():
+    rng = np.random.default_rng(2)
+    image = rng.normal(size=(50, 60)).astype(np.float32)
+    first = LinearCombinationKernel(rng.normal(size=(1, 5, 5)), np.ones((1, 1)), BOX)
+    second = LinearCombinationKernel(rng.normal(size=(1, 7, 7)), np.ones((1, 1)), BOX)
+    twice = correlate(correlate(image, first, (100, 200)), second, (100, 200))
+    once = correlate(image, product(first, second), (100, 200))
+    np.testing.assert_allclose(once[6:-6, 6:-6], twice[6:-6, 6:-6], atol=1e-4)
+
+
+def test_squares_of_a_linear_kernel_are_exact():
+    kernel = varying(np.random.default_rng(3), order=1)
+    for x, y in ((100, 200), (140, 222), (159, 249)):
+        np.testing.assert_allclose(squared(kernel).at(x, y), kernel.at(x, y) ** 2, atol=1e-10)

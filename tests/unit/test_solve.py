@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The fit of the matching kernel on images made with a known kernel."""
+
+import numpy as np
+import pytest
+
+from diffrun.engine.basis import gaussian_basis, matching_sigmas
+from diffrun.engine.candidates import Candidates
+from diffrun.engine.solve import affordable_order, cut, solve
+from diffrun.errors import NoStarsError
+from diffrun.files.afw.exposure import Exposure
+
+N = 512
+BOX = (-0.5, -0.5, N - 0.5, N - 0.5)
+NARROW, RATIO, SKY = 1.6, 1.07, 1000.0
+
+
+def wide(x):
+    """Sigma of the wide image, growing by 6 % over the field."""
+    return 2.4 * (1 + 0.06 * x / N)
+
+
+def pair(seed, stars=60, brightest=2e5, variable=0):
+    """Two noisy images of Gaussian stars; returns them and the positions."""
+    rng = np.random.default_rng(seed)
+    x, y = rng.uniform(45, N - 45, (2, stars))
+    flux = brightest * 10 ** rng.uniform(-1.2, 0, stars)
+    factor = np.ones(stars)
+    factor[:variable] = rng.uniform(0.3, 3.0, variable)
+    images = []
+    for sigma, scale in ((lambda _: NARROW, np.ones(stars)), (wide, RATIO * factor)):
+        image = np.full((N, N), SKY)
+        for xi, yi, fi in zip(x, y, flux * scale, strict=True):
+            rows, columns = slice(int(yi) - 25, int(yi) + 26), slice(int(xi) - 25, int(xi) + 26)
+            yy, xx = np.mgrid[rows, columns]
+            s = sigma(xi)
+            profile = np.exp(-0.5 * ((xx - xi) ** 2 + (yy - yi) ** 2) / s**2) / (2 * np.pi * s**2)
+            image[rows, columns] += fi * profile
+        counts = rng.poisson(image).astype(np.float32)
+        images.append(Exposure(counts - np.float32(SKY), np.zeros((N, N), np.int32), counts, wcs=None))
+    return images, Candidates(x, y, flux, {})
+
+
+def fit(images, candidates, order=1):
+    basis = gaussian_basis(25, matching_sigmas(NARROW, wide(N / 2)), (4, 2, 2))
+    return solve(cut(images[0], images[1], candidates, basis, 22), basis, BOX, order)
+
+
+def test_the_kernel_sum_is_the_flux_ratio():
+    sums = [fit(*pair(seed)).kernel.at(256, 256).sum() for seed in range(3)]
+    assert np.mean(sums) == pytest.approx(RATIO, rel=0.001)
+
+
+def test_faint_stars_do_not_draw_the_sum_down():
+    """The template's own noise would take off 3 % here if it were not accounted for."""
+    sums = [fit(*pair(seed, brightest=2e4)).kernel.at(256, 256).sum() for seed in range(4)]
+    assert np.mean(sums) == pytest.approx(RATIO, rel=0.01)
+
+
+def test_the_width_follows_the_field():
+    solution = fit(*pair(5, brightest=6e5))
+    u = np.arange(25) - 12
+    for x in (50.0, 256.0, 460.0):
+        kernel = solution.kernel.at(x, 256)
+        variance = (kernel * u[None, :] ** 2).sum() / kernel.sum()
+        assert variance == pytest.approx(wide(x) ** 2 - NARROW**2, rel=0.05)
+
+
+def test_residuals_are_noise():
+    solution = fit(*pair(6))
+    assert np.median(solution.chi2) == pytest.approx(1, abs=0.05)
+    assert solution.used.mean() > 0.9
+
+
+def test_variable_stars_are_left_out():
+    images, candidates = pair(7, variable=6)
+    solution = fit(images, candidates)
+    assert solution.used[6:].mean() > 0.9
+    assert solution.kernel.at(256, 256).sum() == pytest.approx(RATIO, rel=0.005)
+
+
+@pytest.mark.parametrize(("count", "order"), [(1, 0), (5, 0), (6, 1), (11, 1), (12, 2), (100, 2)])
+def test_few_candidates_lower_the_order(count, order):
+    assert affordable_order(count, 2) == order
+
+
+def test_three_stars_give_a_constant_kernel():
+    images, candidates = pair(8, stars=3, brightest=1e6)
+    solution = fit(images, candidates)
+    assert solution.order == 0
+    assert solution.kernel.at(256, 256).sum() == pytest.approx(RATIO, rel=0.02)
+
+
+def test_no_usable_pixel_is_refused():
+    images, candidates = pair(9, stars=10)
+    blocked = images[1].replace(mask=np.full((N, N), 1 << 1, np.int32))
+    with pytest.raises(NoStarsError, match="none of 10 kernel candidates"):
+        fit([images[0], blocked], candidates)
