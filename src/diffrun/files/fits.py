@@ -43,10 +43,13 @@ class Segment:
     end: int
     cards: dict[str, str]
 
-    @property
-    def summed(self) -> bool:
-        """Whether it carries a checksum."""
-        return "CHECKSUM" in self.cards
+    def holds(self, data: memoryview) -> bool:
+        """Whether its checksums hold, those that it has."""
+        if "CHECKSUM" in self.cards:
+            return ones_sum(data[self.start : self.end]) in (0, 0xFFFFFFFF)
+        if "DATASUM" in self.cards:
+            return ones_sum(data[self.data : self.end]) == int(self.cards["DATASUM"].split("'")[1])
+        return True
 
 
 def check(path: Path) -> None:
@@ -221,9 +224,7 @@ def _check_sums(data: bytes | mmap.mmap, found: list[Segment], path: Path) -> No
     view = memoryview(data)
     try:
         for number, segment in enumerate(found):
-            if not number or not segment.summed:
-                continue
-            if ones_sum(view[segment.start : segment.end]) not in (0, 0xFFFFFFFF):
+            if number and not segment.holds(view):
                 raise DataError(f"{path} is damaged: the checksum of HDU {number} does not hold", _REMEDY)
     finally:
         view.release()

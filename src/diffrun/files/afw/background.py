@@ -80,7 +80,7 @@ class Layer:
         if good.sum() < terms.shape[1]:
             raise DataError(f"{good.sum()} bins are too few for a sky of order {order}", _ANEW)
         scaled = weight[good] * self.statistics[good]
-        solution = np.linalg.lstsq(terms * weight[good][:, np.newaxis], scaled)[0]
+        solution = np.linalg.lstsq(terms * weight[good][:, np.newaxis], scaled, rcond=None)[0]
         pairs = [(m - k, k) for m in range(order + 1) for k in range(m + 1)]
         matrix = np.zeros((order + 1, order + 1))
         for (i, j), coefficient in zip(pairs, solution, strict=True):

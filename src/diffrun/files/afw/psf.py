@@ -172,7 +172,7 @@ def _shift_matrix(length: int, fraction: float) -> NDArray[np.float64]:
     # The stamp has zeros around it, so the taps that reach out still count in the sum.
     taps = np.arange(-5, length + 5)
     weights = _lanczos(np.arange(length)[:, np.newaxis] - taps - float(np.float32(fraction)), 5)
-    return (weights / weights.sum(axis=1, keepdims=True))[:, 5:-5]
+    return np.asarray((weights / weights.sum(axis=1, keepdims=True))[:, 5:-5])
 
 
 def _psfex_shift(centre: float) -> float:

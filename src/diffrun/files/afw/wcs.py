@@ -116,7 +116,7 @@ class TanSipWcs:
         design = np.stack([(big_u / scale) ** i * (big_v / scale) ** j for i, j in powers], axis=1)
         matrices = []
         for wanted in (u - big_u, v - big_v):
-            solution = np.linalg.lstsq(design, wanted)[0]
+            solution = np.linalg.lstsq(design, wanted, rcond=None)[0]
             matrix = np.zeros((order + 1, order + 1))
             for (i, j), coefficient in zip(powers, solution, strict=True):
                 matrix[i, j] = coefficient / scale ** (i + j)
