@@ -79,7 +79,7 @@ def read_stored(path: Path) -> ImageDifferenceConfig:
             assign(config, name, value)
     except ConfigError as error:
         raise ConfigError(
-            f"Unable to read stored config file {path}: {error.message}", "consider using --clobber-config"
+            f"Unable to read stored config file: {error.message}", "consider using --clobber-config"
         ) from None
     return config
 
