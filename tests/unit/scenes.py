@@ -20,7 +20,7 @@ Floats = NDArray[np.float64]
 SIZE = 41
 XY0 = (1000, 2000)
 #: Points within a pixel, along one axis, over which a profile is averaged.
-SUB = (np.arange(5) - 2) / 5
+SUB = (np.arange(3) - 1) / 3
 
 
 @dataclass(frozen=True)
@@ -94,17 +94,20 @@ def exposure(image: Floats, variance: float, profile: Profile) -> Exposure:
 def matched_filter(image: Floats, variance: float, profile: Profile) -> Floats:
     """Detection S/N of every pixel."""
     psf = profile.stamp(0.0, 0.0)
-    clean = np.nan_to_num(image.astype(float))
+    clean = np.nan_to_num(image.astype(float), posinf=0.0)
     return fftconvolve(clean, psf, mode="same") / np.sqrt(variance * (psf**2).sum())
 
 
 def footprint(snr: Floats, x: float, y: float, radius: float = 6.0, reach: int = 2) -> Footprint:
     """A disc about a parent position, with the largest |S/N| near it as its only peak."""
-    rows, columns = np.mgrid[: snr.shape[0], : snr.shape[1]]
-    near = np.hypot(columns + XY0[0] - x, rows + XY0[1] - y)
-    at = np.unravel_index(np.argmax(np.where(near <= reach + 0.5, np.abs(snr), -1.0)), snr.shape)
-    peak = np.array([snr[at]])
-    return Footprint(spans(near <= radius), np.array([at[1] + XY0[0]]), np.array([at[0] + XY0[1]]), peak)
+    left, bottom = int(max(x - XY0[0] - radius, 0)), int(max(y - XY0[1] - radius, 0))
+    window = snr[bottom : bottom + int(2 * radius) + 2, left : left + int(2 * radius) + 2]
+    rows, columns = np.mgrid[: window.shape[0], : window.shape[1]]
+    near = np.hypot(columns + left + XY0[0] - x, rows + bottom + XY0[1] - y)
+    at = np.unravel_index(np.argmax(np.where(near <= reach + 0.5, np.abs(window), -1.0)), window.shape)
+    disc = spans(near <= radius) + np.array([bottom, left, left], np.int32)
+    peaks = np.array([at[1] + left]) + XY0[0], np.array([at[0] + bottom]) + XY0[1]
+    return Footprint(disc, *peaks, window[at][None])
 
 
 def blend(snr: Floats, x: Any, y: Any, radius: float = 8.0, reach: int = 4) -> Footprint:
@@ -135,8 +138,8 @@ def spans(inside: NDArray[np.bool_]) -> NDArray[np.int32]:
 def config(**dipole: Any) -> Any:
     """The part of the configuration that measurement reads, with the stack's defaults."""
     fit = {
-        "fitAllDiaSources": 0.0, "maxSeparation": 5.0, "relWeight": 0.5, "tolerance": 1e-7, "fitBackground": 1,
-        "fitSeparateNegParams": False, "minSn": 50**0.5, "maxFluxRatio": 0.65, **dipole,
+        "fitAllDiaSources": 0.0, "maxSeparation": 5.0, "relWeight": 0.5, "tolerance": 1e-7,
+        "fitBackground": 1, "fitSeparateNegParams": False, "minSn": 50**0.5, "maxFluxRatio": 0.65, **dipole,
     }  # fmt: skip
     plugins = {
         "ip_diffim_DipoleFit": SimpleNamespace(**fit),

@@ -63,7 +63,9 @@ class Settings:
 class Dipole:
     """One fitted dipole, fluxes as magnitudes, parent pixels.
 
-    Where ``failed`` is set the positions are the peaks and the rest is NaN.
+    Where ``failed`` is set the positions are the peaks and the rest is NaN. ``snr`` is that of both lobes in
+    quadrature, each with the error of a flux of its own: a flux they share is not counted twice. ``ratio`` is
+    the part of the larger of two fluxes fitted apart.
     """
 
     positions: Floats
@@ -71,14 +73,10 @@ class Dipole:
     fluxes: tuple[float, float]
     sigmas: tuple[float, float]
     chi2dof: float
+    snr: float
     ratio: float
     edge: bool
     failed: bool
-
-    @property
-    def snr(self) -> float:
-        """Both lobes in quadrature."""
-        return float(np.hypot(self.fluxes[0] / self.sigmas[0], self.fluxes[1] / self.sigmas[1]))
 
     @property
     def centroid(self) -> tuple[float, float]:
@@ -220,7 +218,7 @@ def _fit(
             return _dipole(fit, edge)
     nothing = (float("nan"), float("nan"))
     peaks = start_positions(footprint, np.inf)
-    return Dipole(peaks, np.full(4, np.nan), nothing, nothing, nothing[0], nothing[0], edge, True)
+    return Dipole(peaks, np.full(4, np.nan), nothing, nothing, *nothing, nothing[0], edge, True)
 
 
 def _sensible(fit: Lobes, start: Floats, reach: float) -> bool:
@@ -239,6 +237,7 @@ def _dipole(fit: Lobes, edge: bool) -> Dipole:
         (float(pos), float(neg)),
         (float(fit.sigma[4]), float(fit.sigma[5])),
         fit.chi2dof,
+        float(np.hypot(pos / fit.separate_sigma[0], neg / fit.separate_sigma[1])),
         ratio,
         edge,
         False,

@@ -108,14 +108,15 @@ class Lobes:
         Their errors from the variance planes.
     chi2dof : `float`
         Reduced χ²; an image counts with the square of its relative weight.
-    separate : `tuple` [`float`, `float`]
-        Both fluxes fitted alone at these positions.
+    separate, separate_sigma : `tuple` [`float`, `float`]
+        Both fluxes fitted apart at these positions, and the errors of fluxes that are fitted apart.
     """
 
     parameters: Floats
     sigma: Floats
     chi2dof: float
     separate: tuple[float, float]
+    separate_sigma: tuple[float, float]
 
     @property
     def finite(self) -> bool:
@@ -201,11 +202,23 @@ def fit_lobes(
     residuals, jacobians = _evaluate(planes, box, theta)
     chi2 = sum(float(r @ r) for r in residuals)
     n_pixels = sum(p.weight**2 * int(p.good.sum()) for p in planes)
-    sigma = np.sqrt(np.diag(tie @ _covariance(planes, [j @ tie for j in jacobians]) @ tie.T))
-    free = _solve_linear(planes, box, theta, np.eye(n_all))
+    sigma = _sigma(planes, jacobians, tie)
+    apart = np.eye(n_all)
+    separate = _solve_linear(planes, box, theta, apart)[4:N_LOBES]
+    separate_sigma = _sigma(planes, jacobians, apart)[4:N_LOBES]
     return Lobes(
-        theta[:N_LOBES], sigma[:N_LOBES], chi2 / max(n_pixels - tie.shape[1], 1.0), (free[4], free[5])
+        theta[:N_LOBES],
+        sigma[:N_LOBES],
+        chi2 / max(n_pixels - tie.shape[1], 1.0),
+        (float(separate[0]), float(separate[1])),
+        (float(separate_sigma[0]), float(separate_sigma[1])),
     )
+
+
+def _sigma(planes: Sequence[Plane], jacobians: Sequence[Floats], tie: Floats) -> Floats:
+    """Errors of all parameters when those of ``tie`` are free."""
+    covariance = tie @ _covariance(planes, [j @ tie for j in jacobians]) @ tie.T
+    return np.asarray(np.sqrt(np.maximum(np.diag(covariance), 0.0)))
 
 
 def _solve_linear(planes: Sequence[Plane], box: Box, theta: Floats, tie: Floats) -> Floats:

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Dipoles of known separation, direction and flux."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from scenes import XY0, Profile, blend, config, draw, exposure, matched_filter
+
+from diffrun.engine.footprint import Footprint
+from diffrun.engine.measure import measure
+from diffrun.files.afw.catalog import Catalog
+from diffrun.files.afw.exposure import Exposure
+
+PROFILE = Profile(3.5)
+SCIENCE, TEMPLATE = 60.0, 40.0
+FIT = "ip_diffim_DipoleFit"
+Scene = tuple[Footprint, Exposure, Exposure, Exposure]
+
+
+def dipole(
+    rng: Any, separation: float, fluxes: tuple[float, float], angle: float, sky: float = 0.0, size: int = 81
+) -> tuple[Scene, Any]:
+    """A star of one flux and place in the science image, and of another in the template: scene and places."""
+    middle = np.array([40.0, 40.0]) + XY0 + rng.uniform(-0.5, 0.5, 2)
+    arm = separation / 2 * np.array([np.cos(angle), np.sin(angle)])
+    places = np.stack([middle + arm, middle - arm])
+    images = [
+        draw((size, size), PROFILE, *place, flux) + rng.normal(sky, variance**0.5, (size, size))
+        for place, flux, variance in zip(places, fluxes, (SCIENCE, TEMPLATE), strict=True)
+    ]
+    difference = exposure(images[0] - images[1], SCIENCE + TEMPLATE, PROFILE)
+    snr = matched_filter(difference.image, SCIENCE + TEMPLATE, PROFILE)
+    found = blend(snr, places[:, 0], places[:, 1])
+    return (
+        found,
+        difference,
+        exposure(images[0], SCIENCE, PROFILE),
+        exposure(images[1], TEMPLATE, PROFILE),
+    ), places
+
+
+def run(scene: Scene, **settings: Any) -> Catalog:
+    found, *exposures = scene
+    return measure([found], *exposures, config(**settings), 0)
+
+
+def flux_of(snr: float) -> float:
+    return snr * PROFILE.sigma_of_flux(SCIENCE + TEMPLATE)
+
+
+@pytest.mark.parametrize("separate", [False, True])
+@pytest.mark.parametrize("separation", [0.4, 1.5, 4.0])
+def test_flux_places_and_their_errors(separation: float, separate: bool) -> None:
+    rng, flux = np.random.default_rng(int(10 * separation)), flux_of(60.0)
+    off, pulls, chi2 = [], [], []
+    for _ in range(40):
+        scene, places = dipole(rng, separation, (flux, flux), rng.uniform(0, 2 * np.pi), sky=25.0)
+        c = run(scene, fitSeparateNegParams=separate)
+        assert c[f"{FIT}_flag_classificationAttempted"][0]
+        assert c[f"{FIT}_flag_classification"][0]
+        assert not c[f"{FIT}_flag"][0]
+        assert c[f"{FIT}_neg_flux"][0] < 0 < c[f"{FIT}_pos_flux"][0]
+        off += [c[f"{FIT}_{lobe}_centroid_{a}"][0] - places[n, k]
+                for n, lobe in enumerate(("pos", "neg")) for k, a in enumerate("xy")]  # fmt: skip
+        for lobe, sign in (("pos", 1), ("neg", -1)):
+            pulls.append((sign * c[f"{FIT}_{lobe}_flux"][0] - flux) / c[f"{FIT}_{lobe}_fluxSigma"][0])
+        chi2.append(c[f"{FIT}_chi2dof"][0])
+    assert np.std(off) < 0.05
+    assert abs(np.mean(off)) < 0.01
+    assert 0.8 < np.std(pulls) < 1.25
+    assert abs(np.mean(pulls)) < 0.6
+    assert np.mean(chi2) == pytest.approx(1.0, abs=0.04)
+
+
+def test_direction_separation_and_middle() -> None:
+    rng, flux = np.random.default_rng(1), flux_of(200.0)
+    for angle in (0.3, 2.0, -2.5):
+        scene, places = dipole(rng, 3.0, (flux, flux), angle)
+        c = run(scene)
+        assert c[f"{FIT}_orientation"][0] == pytest.approx(np.degrees(angle), abs=1.0)
+        assert c[f"{FIT}_separation"][0] == pytest.approx(3.0, abs=0.06)
+        assert c[f"{FIT}_centroid_x"][0] == pytest.approx(places[:, 0].mean(), abs=0.04)
+        assert c[f"{FIT}_flux"][0] == pytest.approx(flux, rel=0.03)
+        assert c["ip_diffim_ClassificationDipole_value"][0] == 1.0
+        assert c["ip_diffim_PsfDipoleFlux_pos_flux"][0] == pytest.approx(flux, rel=0.1)
+        assert c["ip_diffim_PsfDipoleFlux_neg_centroid_y"][0] == pytest.approx(places[1, 1], abs=0.1)
+
+
+def test_unequal_lobes_are_no_dipole_but_are_measured() -> None:
+    rng, flux = np.random.default_rng(2), flux_of(100.0)
+    scene, _ = dipole(rng, 4.0, (flux, 0.3 * flux), 0.4)
+    c = run(scene, fitSeparateNegParams=True)
+    assert c[f"{FIT}_flag_classificationAttempted"][0]
+    assert not c[f"{FIT}_flag_classification"][0]
+    assert c[f"{FIT}_pos_flux"][0] == pytest.approx(flux, rel=0.05)
+    assert c[f"{FIT}_neg_flux"][0] == pytest.approx(-0.3 * flux, rel=0.15)
+    assert not run(scene)[f"{FIT}_flag_classification"][0]
+
+
+def test_a_transient_is_not_tried() -> None:
+    rng, flux = np.random.default_rng(3), flux_of(30.0)
+    scene, _ = dipole(rng, 0.0, (flux, 0.0), 0.0)
+    found = scene[0]
+    one = Footprint(found.spans, found.peaks_x[:1], found.peaks_y[:1], found.peaks_snr[:1])
+    c = run((one, *scene[1:]))
+    assert c[f"{FIT}_flag"][0]
+    assert not c[f"{FIT}_flag_classificationAttempted"][0]
+    assert np.isnan(c[f"{FIT}_pos_flux"][0])
+    assert np.isnan(c[f"{FIT}_separation"][0])
+    assert c["ip_diffim_PsfDipoleFlux_flag"][0]
+
+
+def test_a_faint_dipole_is_not_significant() -> None:
+    scene, _ = dipole(np.random.default_rng(4), 4.0, (flux_of(3.0), flux_of(3.0)), 1.0)
+    assert not run(scene)[f"{FIT}_flag_classification"][0]
+
+
+def test_pixels_that_are_no_numbers_in_the_footprint() -> None:
+    rng, flux = np.random.default_rng(5), flux_of(100.0)
+    scene, places = dipole(rng, 1.5, (flux, flux), 0.7)
+    found, *exposures = scene
+    broken = []
+    for e in exposures:
+        image, variance = e.image.copy(), e.variance.copy()
+        image[39:41, 43:45] = np.nan
+        variance[44, 40] = np.inf
+        broken.append(e.replace(image=image, variance=variance))
+    c = run((found, broken[0], broken[1], broken[2]))
+    assert np.isfinite([c["slot_Centroid_x"][0], c["slot_Centroid_y"][0], c["coord_ra"][0]]).all()
+    assert c[f"{FIT}_pos_centroid_x"][0] == pytest.approx(places[0, 0], abs=0.1)
+    assert c[f"{FIT}_flux"][0] == pytest.approx(flux, rel=0.1)
+
+
+def test_without_any_usable_pixel_the_peaks_stand() -> None:
+    scene, _ = dipole(np.random.default_rng(6), 3.0, (flux_of(50.0), flux_of(50.0)), 0.7)
+    found, *exposures = scene
+    blank = [e.replace(mask=np.full(e.shape, e.bits("NO_DATA"), np.int32)) for e in exposures]
+    c = run((found, blank[0], blank[1], blank[2]))
+    assert c[f"{FIT}_flag"][0]
+    assert c[f"{FIT}_flag_classificationAttempted"][0]
+    assert not c[f"{FIT}_flag_classification"][0]
+    assert c[f"{FIT}_pos_centroid_x"][0] == found.peaks_x[0]
+    assert c[f"{FIT}_neg_centroid_y"][0] == found.peaks_y[-1]
+
+
+def test_at_the_edge_of_the_image() -> None:
+    scene, places = dipole(np.random.default_rng(7), 2.5, (flux_of(100.0), flux_of(100.0)), 0.0)
+    found, *exposures = scene
+    left = 38
+    cut = [
+        e.replace(
+            image=e.image[:, left:], mask=e.mask[:, left:], variance=e.variance[:, left:],
+            xy0=(e.xy0[0] + left, e.xy0[1]),
+        )
+        for e in exposures
+    ]  # fmt: skip
+    c = run((found, cut[0], cut[1], cut[2]))
+    assert c[f"{FIT}_flag_edge"][0]
+    assert c[f"{FIT}_pos_centroid_x"][0] == pytest.approx(places[0, 0], abs=0.15)
+
+
+def test_fitted_sky_takes_the_wings_along() -> None:
+    rng, flux = np.random.default_rng(8), flux_of(500.0)
+    scene, _ = dipole(rng, 2.0, (flux, flux), 0.2, sky=1000.0)
+    assert run(scene, fitBackground=2)[f"{FIT}_flux"][0] == pytest.approx(flux, rel=0.01)
