@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import sys
-import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
     from rich.status import Status
 
 _LABEL = 10
-_STEERING = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 
 
 def clean(text: str, limit: int = 2000) -> str:
@@ -27,7 +25,7 @@ def clean(text: str, limit: int = 2000) -> str:
     """
     if len(text) > limit:
         text = text[:limit] + "..."
-    return "".join(_escape(char) if unicodedata.category(char) in _STEERING else char for char in text)
+    return "".join(char if char.isprintable() else _escape(char) for char in text)
 
 
 def _escape(char: str) -> str:

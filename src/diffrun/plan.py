@@ -228,6 +228,8 @@ def _with_calexp(repository: Repository, known: dict[str, int | str]) -> tuple[D
     found = repository.select(**known)
     there = tuple(data_id for data_id in found if repository.find("calexp", data_id))
     if not there:
+        if found[0] not in repository.select(visit=found[0].visit):  # all keys were given: nothing was asked
+            raise RepositoryError(repository.explain(known))
         repository.require("calexp", found[0])
     return there
 

@@ -24,6 +24,8 @@ from diffrun.settings import Settings
 SCHEMA = "diffrun.record/1"
 _LARGEST = 64 * 1024 * 1024
 _SHOWN = 3
+#: The parts of a plan that decide its products, the most telling first.
+_DECIDING = ("program", "science", "template", "config", "configfiles", "inputs", "versions")
 
 
 @dataclass(frozen=True)
@@ -107,10 +109,11 @@ def refuse_other_plan(folder: Path, record: Mapping[str, Any], plan: Plan) -> No
     before, now = _flat(record["plan"]), _flat(plan.as_dict())
     if before.get("digest") == plan.digest:
         return
-    names = [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
-    told = [
-        f"{name}: {_brief(before.get(name))} -> {_brief(now.get(name))}" for name in names if _decides(name)
-    ]
+    names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    names = sorted(
+        (name for name in names if _part(name) in _DECIDING), key=lambda n: (_DECIDING.index(_part(n)), n)
+    )
+    told = [f"{name}: {_brief(before.get(name))} -> {_brief(now.get(name))}" for name in names]
     more = f" and {len(told) - _SHOWN} more" if len(told) > _SHOWN else ""
     raise OutputError(
         f"{folder} holds another plan ({', '.join(told[:_SHOWN])}{more})",
@@ -118,16 +121,8 @@ def refuse_other_plan(folder: Path, record: Mapping[str, Any], plan: Plan) -> No
     )
 
 
-def _decides(name: str) -> bool:
-    return name.partition(".")[0] in {
-        "program",
-        "science",
-        "template",
-        "inputs",
-        "configfiles",
-        "config",
-        "versions",
-    }
+def _part(name: str) -> str:
+    return name.partition(".")[0]
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:

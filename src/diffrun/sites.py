@@ -107,7 +107,8 @@ def parse(text: str, name: str) -> dict[str, Any]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name
-        raise ConfigError(f"site {place}: {error.problem or error.context}", "see docs/settings.md") from None
+        problem = " ".join(part for part in (error.context, error.problem) if part)
+        raise ConfigError(f"site {place}: {problem}", "see docs/settings.md") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"site {name}: {' '.join(str(error).split())}", "see docs/settings.md") from None
     if not isinstance(data, dict):
