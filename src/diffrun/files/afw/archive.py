@@ -20,6 +20,7 @@ Row = dict[str, tuple[str, Any]]
 #: FITS column codes as types of the bytes in the file.
 _BYTES = {"J": ">i4", "K": ">i8", "D": ">f8", "E": ">f4"}
 _ANEW = "get a whole copy of this file, or make it anew"
+_VERSION = "HIERARCH AFW_TABLE_VERSION"
 _MAX_OBJECTS = 100_000
 
 
@@ -137,12 +138,13 @@ class ArchiveWriter:
             {column: (form, value) for (column, form), value in zip(columns, entry, strict=True)}
             for entry in self.index
         ]
-        cards: list[tuple[str, Any]] = [("AR_NCAT", len(self.tables) + 1), ("HIERARCH AFW_TABLE_VERSION", 3)]
+        cards: list[tuple[str, Any]] = [("AR_NCAT", len(self.tables) + 1), (_VERSION, 1)]
         index = _Table(tuple(columns), "ARCHIVE_INDEX", entries)
         hdus = [_hdu(index, "ARCHIVE_INDEX", 0, cards)]
         for number, table in enumerate(self.tables, 1):
             earlier = sum(other.name == table.name for other in self.tables[: number - 1])
             cards = [("EXTVER", earlier + 1)] if earlier else []
+            cards += [(_VERSION, 1)]
             cards += [("AR_NAME", name) for name in sorted({e[5] for e in self.index if e[1] == number})]
             hdus.append(_hdu(table, "ARCHIVE_DATA", number, cards))
         return hdus
@@ -172,12 +174,18 @@ def _hdu(table: _Table, kind: str, number: int, cards: list[tuple[str, Any]]) ->
     rows = np.zeros(len(table.rows), np.dtype(names))
     for n, row in enumerate(table.rows):
         for column, (_, value) in row.items():
-            rows[column][n] = value
+            rows[column][n] = np.reshape(value, rows[column].shape[1:])
     head: list[tuple[str, Any]] = []
     for n, (column, form) in enumerate(table.shape, 1):
-        head += [(f"TTYPE{n}", column), (f"TFORM{n}", form)]
+        head += [(f"TTYPE{n}", column), (f"TFORM{n}", form), (f"TCCLS{n}", _field_class(table, column))]
     head += [("EXTNAME", table.name), ("EXTTYPE", kind), ("AR_CATN", number)]
     return door.Table(head + cards, rows)
+
+
+def _field_class(table: _Table, column: str) -> str:
+    """afw's template of a column; only by it does afw know an array of length 1 from a number."""
+    value = table.rows[0][column][1] if table.rows else 0
+    return "Array" if isinstance(value, np.ndarray) else "String" if isinstance(value, str) else "Scalar"
 
 
 def _dtype(form: str) -> str:

@@ -321,7 +321,7 @@ def _psfex_rows(psf: PsfexPsf) -> list[list[Row]]:
     head["_pixstep"] = ("1E", psf.step)
     body: Row = {
         "group": _vector("J", [0, 0]),
-        "degree": ("1J", psf.degree),
+        "degree": _vector("J", [psf.degree]),
         "basis": _vector("D", np.zeros(count)),
         "coeff": _vector("D", np.zeros(count)),
         "_size": _vector("J", [width, height, count]),
