@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 
 import typer
 
@@ -93,7 +92,7 @@ def main() -> None:
     """The entry point: every way out has its exit code, and one line says why."""
     try:
         with stoppable():
-            code = app(prog_name=Path(sys.argv[0]).name, standalone_mode=False)
+            code = app(prog_name="diffrun", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
     except Stopped as stopped:
         _say("stopped; nothing was left behind")

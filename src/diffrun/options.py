@@ -16,6 +16,10 @@ def _option(panel: str, words: str, *names: str, metavar: str | None = None, **m
     return typer.Option(*names, help=words, metavar=metavar, rich_help_panel=panel, **more)
 
 
+def _switch(words: str, *names: str, **more: Any) -> Any:
+    return _option(_SHOW, words, *names, metavar="", **more)
+
+
 def _sites(incomplete: str) -> list[str]:
     from diffrun.sites import names
 
@@ -82,11 +86,9 @@ Runtime = Annotated[
 ]
 Jobs = Annotated[Text, _option(_HOW, "Sensors at the same time (default: 1).", "--jobs", "-j", metavar="N")]
 
-DryRun = Annotated[bool, _option(_SHOW, "Print the command, do nothing.", "--dry-run")]
-Json = Annotated[bool, _option(_SHOW, "JSON on standard output.", "--json")]
-Verbose = Annotated[bool, _option(_SHOW, "The program's log as well.", "--verbose", "-v")]
-Quiet = Annotated[bool, _option(_SHOW, "Results and errors only.", "--quiet", "-q")]
-Debug = Annotated[bool, _option(_SHOW, "A traceback if diffrun itself fails.", "--debug")]
-Version = Annotated[
-    bool, _option(_SHOW, "Print the version.", "--version", callback=_print_version, is_eager=True)
-]
+DryRun = Annotated[bool, _switch("Print the command, do nothing.", "--dry-run")]
+Json = Annotated[bool, _switch("JSON on standard output.", "--json")]
+Verbose = Annotated[bool, _switch("The program's log as well.", "--verbose", "-v")]
+Quiet = Annotated[bool, _switch("Results and errors only.", "--quiet", "-q")]
+Debug = Annotated[bool, _switch("A traceback if diffrun itself fails.", "--debug")]
+Version = Annotated[bool, _switch("Print the version.", "--version", callback=_print_version, is_eager=True)]

@@ -221,18 +221,7 @@ def test_the_host_environment_changes_nothing(launcher: Launcher, tmp_path: Path
     assert "none.so" not in log
 
 
-HOSTILE = [
-    "a b",
-    "it's",
-    'say "x"',
-    "line\nfeed",
-    "$(touch owned)",
-    "-rf",
-    "semi;colon",
-    "tab\there",
-    "dé",
-    "*",
-]
+HOSTILE = ["a b's \"c\"", "line\nfeed\ttab", "$(touch owned);*", "-rf dé,:"]
 
 
 @pytest.mark.parametrize("name", HOSTILE)
