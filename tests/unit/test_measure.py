@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from scenes import XY0, Profile, blend, config, draw, exposure, footprint, matched_filter, spans
 
+from diffrun.engine import dipole
+from diffrun.engine.config import ImageDifferenceConfig
 from diffrun.engine.footprint import Footprint
 from diffrun.engine.measure import measure
 from diffrun.files.afw.catalog import Catalog, read_catalog, write_catalog
@@ -316,3 +318,47 @@ def test_schema_is_that_of_the_stack(tmp_path: Path) -> None:
     assert set(again.names) == set(catalogue.names)
     for name in catalogue.names:
         np.testing.assert_array_equal(again[name], catalogue[name], err_msg=name)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_no_damage_to_the_planes_loses_a_row_or_its_position(seed: int) -> None:
+    rng, profile = np.random.default_rng(seed), Profile(3.0)
+    size, n = int(rng.integers(60, 130)), 12
+    x, y = XY0[0] + rng.uniform(0, size - 1, n), XY0[1] + rng.uniform(0, size - 1, n)
+    flux = profile.sigma_of_flux(100.0) * 10 ** rng.uniform(0.7, 3.5, n)
+    images = [draw((size, size), profile, x + shift, y, flux) for shift in (0.0, -0.4 * (x > XY0[0] + 1))]
+    noisy = [i + rng.normal(0, v**0.5, i.shape) for i, v in zip(images, (SCIENCE, TEMPLATE), strict=True)]
+    snr = matched_filter(noisy[0] - noisy[1], 100.0, profile)
+    found = [blend(snr, [px], [py]) for px, py in zip(x, y, strict=True)]
+    damaged = []
+    for image, variance in ((noisy[0] - noisy[1], 100.0), (noisy[0], SCIENCE), (noisy[1], TEMPLATE)):
+        e = exposure(image, variance, profile)
+        for plane in (e.image, e.variance):
+            plane[rng.random(plane.shape) < rng.choice([0.0, 1e-3, 0.1, 0.6])] = rng.choice(
+                [np.nan, np.inf, -np.inf, 0.0, -5.0, 1e30]
+            )
+        e.mask[rng.random(e.mask.shape) < rng.choice([0.0, 0.02, 0.4])] |= e.bits("SAT", "CR")
+        damaged.append(e)
+    settings = {
+        "fitBackground": seed % 3,
+        "fitAllDiaSources": float(seed % 2),
+        "fitSeparateNegParams": seed > 4,
+    }
+    catalogue = measure(found, damaged[0], damaged[1], damaged[2], config(**settings), 0)
+    assert len(catalogue) == n
+    for name in (
+        "slot_Centroid",
+        "base_GaussianCentroid",
+        "base_NaiveCentroid",
+        "ip_diffim_NaiveDipoleCentroid",
+    ):
+        assert np.isfinite(catalogue[f"{name}_x"]).all(), name
+    assert np.isfinite(catalogue["coord_dec"]).all()
+    tried = catalogue["ip_diffim_DipoleFit_flag_classificationAttempted"]
+    assert np.isfinite(catalogue["ip_diffim_DipoleFit_neg_centroid_x"][tried]).all()
+    assert (np.isfinite(catalogue["base_PsfFlux_flux"]) | catalogue["base_PsfFlux_flag"]).all()
+
+
+def test_settings_are_read_from_the_configuration_of_the_program() -> None:
+    program = ImageDifferenceConfig()
+    assert dipole.Settings.of(program) == dipole.Settings.of(config())

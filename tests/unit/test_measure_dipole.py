@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scenes import XY0, Profile, blend, config, draw, exposure, matched_filter
 
+from diffrun.engine.dipole import Settings, joint
 from diffrun.engine.footprint import Footprint
 from diffrun.engine.measure import measure
 from diffrun.files.afw.catalog import Catalog
@@ -24,7 +25,7 @@ def dipole(
     rng: Any, separation: float, fluxes: tuple[float, float], angle: float, sky: float = 0.0, size: int = 81
 ) -> tuple[Scene, Any]:
     """A star of one flux and place in the science image, and of another in the template: scene and places."""
-    middle = np.array([40.0, 40.0]) + XY0 + rng.uniform(-0.5, 0.5, 2)
+    middle = np.array([size // 2, size // 2]) + XY0 + rng.uniform(-0.5, 0.5, 2)
     arm = separation / 2 * np.array([np.cos(angle), np.sin(angle)])
     places = np.stack([middle + arm, middle - arm])
     images = [
@@ -55,22 +56,23 @@ def flux_of(snr: float) -> float:
 @pytest.mark.parametrize("separation", [0.4, 1.5, 4.0])
 def test_flux_places_and_their_errors(separation: float, separate: bool) -> None:
     rng, flux = np.random.default_rng(int(10 * separation)), flux_of(60.0)
+    settings, kernel = Settings.of(config(fitSeparateNegParams=separate)), PROFILE.stamp(0.0, 0.0)
     off, pulls, chi2 = [], [], []
-    for _ in range(40):
-        scene, places = dipole(rng, separation, (flux, flux), rng.uniform(0, 2 * np.pi), sky=25.0)
-        c = run(scene, fitSeparateNegParams=separate)
-        assert c[f"{FIT}_flag_classificationAttempted"][0]
-        assert c[f"{FIT}_flag_classification"][0]
-        assert not c[f"{FIT}_flag"][0]
-        assert c[f"{FIT}_neg_flux"][0] < 0 < c[f"{FIT}_pos_flux"][0]
-        off += [c[f"{FIT}_{lobe}_centroid_{a}"][0] - places[n, k]
-                for n, lobe in enumerate(("pos", "neg")) for k, a in enumerate("xy")]  # fmt: skip
-        for lobe, sign in (("pos", 1), ("neg", -1)):
-            pulls.append((sign * c[f"{FIT}_{lobe}_flux"][0] - flux) / c[f"{FIT}_{lobe}_fluxSigma"][0])
-        chi2.append(c[f"{FIT}_chi2dof"][0])
-    assert np.std(off) < 0.05
-    assert abs(np.mean(off)) < 0.01
-    assert 0.8 < np.std(pulls) < 1.25
+    for _ in range(120):
+        (found, *exposures), places = dipole(
+            rng, separation, (flux, flux), rng.uniform(0, 2 * np.pi), 25.0, 61
+        )
+        difference, science, matched = exposures
+        fit = joint(found, (difference, science, matched), (kernel, kernel, kernel), 1.6, settings)
+        assert not fit.failed
+        assert fit.is_dipole(settings.min_sn, settings.max_flux_ratio)
+        off.append((fit.positions - places.ravel()) / fit.position_sigmas)
+        pulls.append((np.array(fit.fluxes) - flux) / np.array(fit.sigmas))
+        chi2.append(fit.chi2dof)
+        assert np.abs(fit.positions - places.ravel()).max() < 0.2
+    assert 0.85 < np.std(off) < 1.15
+    assert abs(np.mean(off)) < 0.25
+    assert 0.8 < np.std(pulls) < 1.2
     assert abs(np.mean(pulls)) < 0.6
     assert np.mean(chi2) == pytest.approx(1.0, abs=0.04)
 

@@ -212,8 +212,7 @@ def _fit(
     start = start_positions(footprint, reach)
     edge = _at_edge(footprint, difference)
     if all(int(p.good.sum()) > len(start) + 2 for p in images):
-        x_pos, y_pos, x_neg, y_neg = start
-        fit = fit_lobes(images, box, (x_pos, y_pos, x_neg, y_neg), shared, settings.tolerance)
+        fit = fit_lobes(images, box, start, reach, shared, settings.tolerance)
         if _sensible(fit, start, reach):
             return _dipole(fit, edge)
     nothing = (float("nan"), float("nan"))
@@ -223,7 +222,7 @@ def _fit(
 
 def _sensible(fit: Lobes, start: Floats, reach: float) -> bool:
     """Positive fluxes, finite errors, and lobes near where they began."""
-    near = np.abs(fit.parameters[:4] - start) <= reach
+    near = np.abs(fit.parameters[:4] - start) < reach
     return bool(fit.finite and near.all() and (fit.parameters[4:] > 0).all())
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from diffrun.engine.stamps import UNUSABLE, Floats, lanczos, nearest_pixel, usable
 from diffrun.files.afw.exposure import Exposure
 
-MAX_ITERATIONS = 100
+MAX_ITERATIONS = 60
 #: Columns of the parameters: positions (x₊, y₊, x₋, y₋), then fluxes (f₊, f₋), then planes.
 N_LOBES = 6
 
@@ -172,7 +172,8 @@ def slope_terms(shape: tuple[int, int]) -> Floats:
 def fit_lobes(
     planes: Sequence[Plane],
     box: Box,
-    start: tuple[float, float, float, float],
+    start: Floats,
+    reach: float,
     shared: bool,
     tolerance: float,
 ) -> Lobes:
@@ -183,8 +184,10 @@ def fit_lobes(
     planes : `Sequence` [`Plane`]
         One image, or difference, science and template in this order.
     box : `Box`
-    start : `tuple` of `float`
+    start : `numpy.ndarray`, (4,)
         x₊, y₊, x₋, y₋ to begin at, parent pixels; the fluxes begin at those that fit best there.
+    reach : `float`
+        How far each coordinate may go from its start, pixels.
     shared : `bool`
         One flux for both lobes.
     tolerance : `float`
@@ -198,7 +201,7 @@ def fit_lobes(
     theta = np.zeros(n_all)
     theta[:4] = start
     theta = _solve_linear(planes, box, theta, tie)
-    theta = _descend(planes, box, theta, tie, tolerance)
+    theta = _descend(planes, box, theta, tie, (start - reach, start + reach), tolerance)
     residuals, jacobians = _evaluate(planes, box, theta)
     chi2 = sum(float(r @ r) for r in residuals)
     n_pixels = sum(p.weight**2 * int(p.good.sum()) for p in planes)
@@ -231,8 +234,15 @@ def _solve_linear(planes: Sequence[Plane], box: Box, theta: Floats, tie: Floats)
     return np.asarray(theta + columns @ step)
 
 
-def _descend(planes: Sequence[Plane], box: Box, theta: Floats, tie: Floats, tolerance: float) -> Floats:
-    """Steps downhill until χ² stands still."""
+def _descend(
+    planes: Sequence[Plane],
+    box: Box,
+    theta: Floats,
+    tie: Floats,
+    bounds: tuple[Floats, Floats],
+    tolerance: float,
+) -> Floats:
+    """Steps downhill until χ² stands still, the four coordinates kept within bounds."""
     damping = 1e-3
     residual, jacobian = (np.concatenate(parts) for parts in _evaluate(planes, box, theta))
     cost = float(residual @ residual)
@@ -241,6 +251,7 @@ def _descend(planes: Sequence[Plane], box: Box, theta: Floats, tie: Floats, tole
         normal = free.T @ free
         lifted = normal + damping * np.diag(np.diag(normal) + 1e-30)
         trial = theta - tie @ np.linalg.lstsq(lifted, free.T @ residual, rcond=None)[0]
+        trial[:4] = np.clip(trial[:4], *bounds)
         new_residual, new_jacobian = (np.concatenate(parts) for parts in _evaluate(planes, box, trial))
         new_cost = float(new_residual @ new_residual)
         if new_cost <= cost:
@@ -248,7 +259,7 @@ def _descend(planes: Sequence[Plane], box: Box, theta: Floats, tie: Floats, tole
             theta, residual, jacobian, cost = trial, new_residual, new_jacobian, new_cost
             damping *= 0.1
         else:
-            done = damping > 1e8
+            done = damping > 1e6
             damping *= 10.0
         if done:
             break

@@ -63,6 +63,8 @@ class Sources:
     sigma: float
 
 
+# An error or χ² too large for its 32 bits becomes infinite: it is one, and no reason to warn.
+@np.errstate(over="ignore")
 def measure(
     footprints: Sequence[Footprint],
     difference: Exposure,
