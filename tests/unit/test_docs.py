@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What the documentation says must be there, and its commands must be understood."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+PAGES = sorted(CHECKOUT.glob("*.md")) + sorted((CHECKOUT / "docs").rglob("*.md"))
+LINK = re.compile(r"\]\((?!https?:|#)([^)#\s]+)")
+CODE = re.compile(r"^(?:    |\t)(?:\$ )?(.*\bdiffrun --science.*)$", re.MULTILINE)
+
+
+def name(path: Path) -> str:
+    return path.relative_to(CHECKOUT).as_posix()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in LINK.findall(page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_pages_speak_of_the_project_alone(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert not re.search(r"/(?:root|tmp|work)/|/home/\w", text)
+
+
+def commands() -> list[str]:
+    """Every ``diffrun --science`` command of the pages, without what installs it."""
+    found = {line for page in PAGES for line in CODE.findall(page.read_text(encoding="utf-8"))}
+    return sorted({line.split("&&")[-1].split("#")[0].strip() for line in found})
+
+
+@pytest.mark.parametrize("command", commands())
+def test_commands_are_understood(command: str, tmp_path: Path) -> None:
+    words = shlex.split(command)
+    assert Path(words[0]).name == "diffrun"
+    program = "import sys, diffrun.cli; sys.argv[0] = 'diffrun'; diffrun.cli.main()"
+    done = subprocess.run(
+        [sys.executable, "-c", program, *words[1:], "--dry-run"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        cwd=tmp_path,
+        env={**os.environ, "XDG_CACHE_HOME": str(tmp_path)},
+    )
+    assert done.returncode == 0, done.stderr
