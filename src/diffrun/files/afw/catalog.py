@@ -271,7 +271,9 @@ def _column(f: Field, values: NDArray[Any]) -> _Stored:
     """The bytes and cards of a field that is no flag."""
     if f.type not in _CODES:
         raise ValueError(f"the field {f.name} has the type {f.type!r}, which cannot be written")
-    array = np.asarray(values, _DTYPES[f.type])
+    array = np.asarray(values).astype(_DTYPES[f.type])
+    if array.dtype.kind in "iu" and not np.array_equal(array, values):
+        raise ValueError(f"the field {f.name} of type {f.type!r} cannot hold its values")
     if f.type == "U":
         array = (array ^ np.uint16(0x8000)).view(np.int16)
     form = f"{array.shape[1] if array.ndim == 2 else 1}{_CODES[f.type]}"
