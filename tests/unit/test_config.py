@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -202,3 +203,14 @@ def test_what_is_honoured_is_read_somewhere() -> None:
     known = {item.path for item in walk(ImageDifferenceConfig())} | {"getTemplate.doAddCalexpBackground"}
     assert known >= HONOURED
     assert [path for path in HONOURED if f".{path.rpartition('.')[2]}" not in code] == []
+
+
+def test_the_documentation_lists_what_is_honoured() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "command-line.md").read_text()
+    section = page.partition("<!-- honoured -->")[2].partition("<!-- end -->")[0]
+    listed = set()
+    for item in section.split("\n- "):
+        below = re.match(r"below `([^`]+)`", item)
+        names = re.findall(r"`([\w.]+)`", re.sub(r"\([^)]*\)", "", item))
+        listed |= {f"{below[1]}.{name}" if below else name for name in names}
+    assert listed == HONOURED
