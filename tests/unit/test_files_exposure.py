@@ -12,6 +12,7 @@ import pytest
 from astropy.io import fits
 
 from diffrun.errors import DataError
+from diffrun.files.afw import cards
 from diffrun.files.afw.exposure import DEFAULT_PLANES, Exposure
 from diffrun.files.afw.kernel import LinearCombinationKernel
 from diffrun.files.afw.psf import DoubleGaussianPsf, GaussianPsf, KernelPsf, PsfexPsf
@@ -358,3 +359,14 @@ def test_an_old_file_without_inherit_or_checksums_is_read(tmp_path: Path) -> Non
     back = read_exposure(rewritten(tmp_path / "S11.fits", older))
     assert np.array_equal(back.mask, exposure().mask)
     assert back.xy0 == (1017, 2050)
+
+
+def test_bits_belong_to_names() -> None:
+    """The sign bit of a file's mask moves to a bit of ours; a bit without a name is dropped."""
+    bits = {"NO_DATA": 31, "SAT": 0, "MINE": 4}
+    mask = np.array([[-(1 << 31), 1, 16, 2]], np.int32)
+    moved, planes = cards.renumber(mask, bits)
+    assert planes == {**DEFAULT_PLANES, "MINE": 9}
+    assert moved.tolist() == [[1 << 8, 1 << 1, 1 << 9, 0]]
+    with pytest.raises(DataError, match="33 planes, more than 31"):
+        cards.renumber(mask, {f"P{bit}": bit for bit in range(24)})

@@ -18,7 +18,8 @@ from diffrun.files.afw.exposure import DEFAULT_PLANES
 _DATE = re.compile(r"(\d{4})-?(\d\d)-?(\d\d)T(\d\d):?(\d\d):?(\d\d)(\.\d{1,9})?(Z?)")
 _MJD_EPOCH = datetime.date(1858, 11, 17).toordinal()
 _DAY = 86400 * 10**9
-_MAX_PLANES = 31
+_LAST_BIT = 31
+_MAX_PLANES = 31  # the sign bit of int32 is left alone
 _OWN = re.compile(
     r"SIMPLE|BITPIX|EXTEND|GCOUNT|PCOUNT|XTENSION|TFIELDS|BSCALE|BZERO|BLANK|NAXIS\d*|Z[A-Z]+\d*|CHECKSUM|DATASUM"
     r"|COMMENT|HISTORY|INHERIT|EXTTYPE|EXTNAME|EXTVER|AR_HDU|AR_N.*|.*_ID|ARCHIVE_ID_.*|EXPINFO_V|FILTER|EXPTIME"
@@ -86,7 +87,7 @@ def plane_bits(header: Mapping[str, Any]) -> dict[str, int]:
         if not name.startswith("MP_"):
             continue
         bit = int(value)
-        if bit != value or not 0 <= bit <= _MAX_PLANES or bit in found.values():
+        if bit != value or not 0 <= bit <= _LAST_BIT or bit in found.values():
             raise DataError(f"the mask plane {name[3:]} has the bit {value}", "make the file anew")
         found[name[3:]] = bit
     return found
@@ -107,10 +108,17 @@ def renumber(mask: NDArray[np.int32], bits: Mapping[str, int]) -> tuple[NDArray[
         Without any bit that has no name.
     planes : `dict`
         Default planes, then the file's further ones.
+
+    Raises
+    ------
+    diffrun.errors.DataError
+        If there are more planes than an int32 can hold.
     """
     planes = dict(DEFAULT_PLANES)
     for name in sorted(bits, key=lambda name: bits[name]):
         planes.setdefault(name, len(planes))
+    if len(planes) > _MAX_PLANES:
+        raise DataError(f"the mask has {len(planes)} planes, more than {_MAX_PLANES}", "make the file anew")
     used = int(np.bitwise_or.reduce(mask, axis=None)) & 0xFFFFFFFF if mask.size else 0
     moves = [(old, planes[name]) for name, old in bits.items() if used >> old & 1]
     if sum(1 << old for old, _ in moves) == used and all(old == new for old, new in moves):
