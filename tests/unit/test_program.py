@@ -429,6 +429,38 @@ def test_unexpected_exceptions_are_one_line_unless_asked_for(
         run(*recipe(original, tmp_path / "out", "--doraise"))
 
 
+def test_what_is_not_done_in_time_has_failed(original: Path, tmp_path: Path, run: Run) -> None:
+    status, _, err = run(*recipe(original, tmp_path / "out", "-j", "2", "-t", "0.01", science="visit=1^2^3"))
+    assert status == 3
+    assert err.count("not done within --timeout") == 3
+
+
+def test_an_interrupted_program_leaves_no_process(original: Path, tmp_path: Path) -> None:
+    argv = recipe(original, tmp_path / "out", "-j", "2", science="visit=1^2^3")
+    with subprocess.Popen([sys.executable, "-m", "diffrun.engine", *argv], stderr=subprocess.PIPE) as parent:
+        assert parent.stderr is not None
+        while b"Processing" not in parent.stderr.readline():
+            pass
+        children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children")
+        found = [
+            pid
+            for task in children.parent.parent.iterdir()
+            for pid in (task / "children").read_text().split()
+        ]
+        parent.terminate()
+        assert parent.wait(20) == 128 + signal.SIGTERM
+    spawned = [pid for pid in found if b"spawn_main" in command_of(pid)]
+    assert spawned == []
+
+
+def command_of(pid: str) -> bytes:
+    """The command line of a process, empty when it is over."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
+
+
 def test_profile(original: Path, tmp_path: Path, run: Run) -> None:
     _, _, err = run(
         *recipe(original, tmp_path / "out", "--profile", str(tmp_path / "stats"), template="visit=8")

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -21,6 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Linear algebra is held to one thread: with more, the last bits of a result depend on their number.
     """
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # clean up on the way out
     os.environ.update(dict.fromkeys(_THREADS, "1"))  # read once, when NumPy is imported
     from diffrun.engine import program
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import ctypes
 import logging
-import multiprocessing
 import signal
 import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 from diffrun.engine import logs, overrides, products
@@ -99,32 +100,58 @@ def process_all(jobs: Sequence[Job], output: Path, processes: int, timeout: floa
     """
     if processes == 1 or len(jobs) < 2:
         return sum(not process(job, output) for job in jobs)
-    deadline = time.monotonic() + timeout
-    with ThreadPoolExecutor(min(processes, len(jobs))) as pool:
-        return sum(not done for done in pool.map(lambda job: _apart(job, output, deadline), jobs))
+    pool = ThreadPoolExecutor(min(processes, len(jobs)))
+    workers = _Workers(output, time.monotonic() + timeout)
+    try:
+        return sum(not done for done in pool.map(workers.process, jobs))
+    finally:
+        workers.stop()
+        pool.shutdown(cancel_futures=True)
 
 
-def _apart(job: Job, output: Path, deadline: float) -> bool:
-    """Process one job in a process of its own, so that its end is no other's."""
-    child = multiprocessing.get_context("spawn").Process(target=_child, args=(job, output), daemon=True)
-    left = deadline - time.monotonic()
-    if left > 0:
+class _Workers:
+    """Processes of their own for each job, so that the end of one is no other's."""
+
+    def __init__(self, output: Path, deadline: float) -> None:
+        self.output, self.deadline = output, deadline
+        self.children: list[SpawnProcess] = []
+
+    def process(self, job: Job) -> bool:
+        """Process one job; `False`, with a line in the log, if that failed or took too long."""
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            return _late(job)
+        child = get_context("spawn").Process(target=_child, args=(job, self.output), daemon=True)
+        self.children.append(child)
         child.start()
         child.join(left)
-    if left <= 0 or child.is_alive():
-        if left > 0:
+        if child.is_alive():
             child.kill()
             child.join()
-        _LOG.critical("Failed on dataId=%s: not done within --timeout", job.science)
-        return False
-    if child.exitcode is not None and child.exitcode < 0:
-        name = signal.Signals(-child.exitcode).name
-        _LOG.critical("Failed on dataId=%s: the process was ended by %s", job.science, name)
-    return child.exitcode == 0
+            return _late(job)
+        if child.exitcode is not None and child.exitcode < 0 and self.deadline:
+            name = signal.Signals(-child.exitcode).name
+            _LOG.critical("Failed on dataId=%s: the process was ended by %s", job.science, name)
+        return child.exitcode == 0
+
+    def stop(self) -> None:
+        """End what still runs, for good: this is the way out after an interrupt."""
+        self.deadline = 0.0
+        for child in self.children:
+            if child.is_alive():
+                child.kill()
+
+
+def _late(job: Job) -> bool:
+    _LOG.critical("Failed on dataId=%s: not done within --timeout", job.science)
+    return False
 
 
 def _child(job: Job, output: Path) -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     logs.configure(job.arguments.log_levels, job.arguments.long_log)
-    sys.exit(0 if process(job, output) else 1)
+    try:
+        sys.exit(0 if process(job, output) else 1)
+    except KeyboardInterrupt:
+        sys.exit(1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -36,7 +37,7 @@ def main(argv: Sequence[str]) -> int:
         logs.configure(arguments.log_levels, arguments.long_log)
         return _run(arguments)
     except Help as help_:
-        print(help_.text)
+        print(help_.text, end="")
         if help_.error:
             print(help_.error, file=sys.stderr)
         return _NOT_STARTED if help_.error else 0
@@ -49,6 +50,10 @@ def main(argv: Sequence[str]) -> int:
     except KeyboardInterrupt:
         _LOG.critical("Interrupted")
         return _INTERRUPTED
+    except BrokenPipeError:
+        # whoever read standard output has had enough; nothing may be flushed into the closed pipe at the end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _NOT_STARTED
     except Exception as error:
         if "--doraise" in argv or _LOG.isEnabledFor(logging.DEBUG):
             raise
@@ -150,7 +155,7 @@ def _difference(
 
     if arguments.clobber_output:
         outputrepository.remove(output, repository.root)
-    schema = catalog_to_bytes(diasrc.catalogue(diasrc.empty(0)))
+    schema = bytes(catalog_to_bytes(diasrc.catalogue(diasrc.empty(0))))
     outputrepository.prepare(
         repository, output, config, schema, arguments.clobber_config, arguments.backup_config
     )

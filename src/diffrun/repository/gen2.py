@@ -91,7 +91,10 @@ class Repository:
         if unknown:
             raise UsageError(f"Unrecognized ID key {min(unknown)!r}; valid keys are: {list(KEYS)}")
         if set(known) == set(KEYS):
-            return [DataId(**known)]  # type: ignore[arg-type]
+            data_id = DataId(**known)  # type: ignore[arg-type]
+            # the stack asks no registry then; ours is asked only for the reason why nothing is there
+            if self.find("calexp", data_id) or self._registry() is None:
+                return [data_id]
         found = self._rows(known)
         if not found:
             raise RepositoryError(self.explain(known))
@@ -127,6 +130,11 @@ class Repository:
         where = " AND ".join(f"{key} = ?" for key in known)
         query = "SELECT DISTINCT visit, filter, raft, sensor FROM raw" + (f" WHERE {where}" if where else "")
         path = self._registry()
+        if path is None:
+            raise RepositoryError(
+                f"no registry.sqlite3 in {self.root} or its parents",
+                "give all of visit, filter, raft and sensor",
+            )
         try:
             url = f"file:{quote(str(path))}?mode=ro"
             with contextlib.closing(sqlite3.connect(url, uri=True)) as registry:
@@ -137,13 +145,9 @@ class Repository:
         except (UsageError, TypeError, ValueError) as error:
             raise RepositoryError(f"the registry {path} holds an impossible data id: {error}") from None
 
-    def _registry(self) -> Path:
-        for folder in self.chain:
-            if (folder / "registry.sqlite3").is_file():
-                return folder / "registry.sqlite3"
-        raise RepositoryError(
-            f"no registry.sqlite3 in {self.root} or its parents", "give all of visit, filter, raft and sensor"
-        )
+    def _registry(self) -> Path | None:
+        candidates = (folder / "registry.sqlite3" for folder in self.chain)
+        return next((path for path in candidates if path.is_file()), None)
 
 
 def create_output(root: Path, parent: Path) -> None:
