@@ -50,7 +50,6 @@ def exposure_to_bytes(exposure: Exposure) -> bytearray:
     ny, nx = exposure.shape
     x0, y0 = exposure.xy0
     archive = ArchiveWriter()
-    primary = fits.PrimaryHDU()
     ids = {}
     if exposure.psf is not None:
         ids["PSF_ID"] = persistence.put_psf(archive, exposure.psf)
@@ -58,26 +57,12 @@ def exposure_to_bytes(exposure: Exposure) -> bytearray:
         wcs = exposure.wcs.with_reverse((x0, y0, x0 + nx - 1, y0 + ny - 1))
         exposure = exposure.replace(wcs=wcs)
         ids["WCS_ID"] = persistence.put_tan_wcs(archive, wcs)
-    if ids:
-        ids = {"AR_HDU": 5, **ids}
-    calibrated = np.isfinite(exposure.flux_mag0)
-    values = {
-        **{name: value for name, value in exposure.metadata.items() if _storable(value)},
-        **ids,
-        "FILTER": exposure.filter,
-        **({"EXPTIME": exposure.exposure_time} if np.isfinite(exposure.exposure_time) else {}),
-        **cards.date_cards(exposure.mjd),
-        "FLUXMAG0": float(exposure.flux_mag0) if calibrated else 0.0,
-        "FLUXMAG0ERR": float(exposure.flux_mag0_err) if calibrated else 0.0,
-    }
-    for name, value in values.items():
-        _set(primary.header, name, value)
     planes = [
         _plane(exposure, exposure.image, "IMAGE"),
         _plane(exposure, _narrow(exposure), "MASK"),
         _plane(exposure, exposure.variance, "VARIANCE"),
     ]
-    return door.to_bytes([primary, *planes, *(archive.hdus() if ids else [])])
+    return door.to_bytes([_primary(exposure, ids), *planes, *(archive.hdus() if ids else [])])
 
 
 def write_kernel(path: Path, kernel: LinearCombinationKernel) -> None:
@@ -91,6 +76,24 @@ def write_kernel(path: Path, kernel: LinearCombinationKernel) -> None:
     archive = ArchiveWriter()
     persistence.put_kernel(archive, kernel)
     write_bytes(path, door.to_bytes([fits.PrimaryHDU(), *archive.hdus()]))
+
+
+def _primary(exposure: Exposure, ids: dict[str, int]) -> fits.PrimaryHDU:
+    """The first HDU: all that is said of the exposure as a whole."""
+    calibrated = np.isfinite(exposure.flux_mag0)
+    values = {
+        **{name: value for name, value in exposure.metadata.items() if _storable(value)},
+        **({"AR_HDU": 5, **ids} if ids else {}),
+        "FILTER": exposure.filter,
+        **({"EXPTIME": exposure.exposure_time} if np.isfinite(exposure.exposure_time) else {}),
+        **cards.date_cards(exposure.mjd),
+        "FLUXMAG0": float(exposure.flux_mag0) if calibrated else 0.0,
+        "FLUXMAG0ERR": float(exposure.flux_mag0_err) if calibrated else 0.0,
+    }
+    hdu = fits.PrimaryHDU()
+    for name, value in values.items():
+        _set(hdu.header, name, value)
+    return hdu
 
 
 def _plane(exposure: Exposure, pixels: NDArray[Any], kind: str) -> fits.ImageHDU:
