@@ -1,99 +1,23 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The command ``diffrun``: parse, call one function, print, exit."""
+"""The way into and out of ``diffrun``: an isolated Python, one line for a failure, an exit code."""
 
 from __future__ import annotations
 
-import json
+import os
 import sys
 
-import typer
-
-from diffrun import options as o
-from diffrun.display import Screen, clean
-from diffrun.errors import DiffrunError, UsageError
-from diffrun.request import Request
+from diffrun.display import clean
+from diffrun.errors import DiffrunError
+from diffrun.runtimes.native import is_installed
 from diffrun.runtimes.supervise import Stopped, stoppable
-
-app = typer.Typer(
-    name="diffrun",
-    epilog="Example: diffrun --science 230 --template 250",
-    invoke_without_command=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
-
-@app.callback()
-def run(
-    context: typer.Context,
-    science: o.Science = None,
-    template: o.Template = None,
-    repo: o.Repo = None,
-    raft: o.Raft = None,
-    sensor: o.Sensor = None,
-    filter: o.Filter = None,
-    template_filter: o.TemplateFilter = None,
-    output: o.Output = None,
-    config: o.Config = None,
-    configfile: o.Configfile = None,
-    site: o.Site = None,
-    program: o.Program = None,
-    runtime: o.Runtime = None,
-    jobs: o.Jobs = None,
-    dry_run: o.DryRun = False,
-    as_json: o.Json = False,
-    verbose: o.Verbose = False,
-    quiet: o.Quiet = False,
-    debug: o.Debug = False,
-    version: o.Version = False,
-) -> None:
-    """Subtract one LSST visit from another: a difference image, its sources, a picture and a record."""
-    if context.invoked_subcommand is not None:
-        return
-    if verbose and quiet:
-        raise UsageError("--verbose and --quiet exclude each other", "give one of them")
-    request = Request.parse(context.params)
-    screen = Screen(out=sys.stderr if as_json or dry_run else sys.stdout, verbosity=verbose - quiet)
-    (_show_plan if dry_run else _launch)(request, screen, as_json)
-
-
-def _show_plan(request: Request, screen: Screen, as_json: bool) -> None:
-    from diffrun import launch, plan, settings
-
-    resolved = settings.resolve(request)
-    made = plan.make(request, resolved)
-    launch.introduce(made, resolved, screen)
-    print(json.dumps(made.as_dict(), indent=2) if as_json else made)
-
-
-def _launch(request: Request, screen: Screen, as_json: bool) -> None:
-    from diffrun import closing, launch
-
-    outcome = launch.launch(request, screen)
-    if as_json:
-        summary = closing.for_machines(outcome.folder, outcome.record, outcome.finished_before)
-        print(json.dumps(summary, indent=2))
-    elif screen.verbosity < 0:
-        screen.result(str(outcome.folder))
-
-
-@app.command()
-def doctor(as_json: o.Json = False) -> None:
-    """What this machine has, what a run would use here, and whether the engine works."""
-    from diffrun import doctor as examination
-
-    report = examination.examine()
-    print(json.dumps(report.as_dict(), indent=2) if as_json else report)
-    if not report.well:
-        raise typer.Exit(1)
 
 
 def main() -> None:
     """The entry point: every way out has its exit code, and one line says why."""
+    _isolate()
     try:
         with stoppable():
-            code = app(prog_name="diffrun", standalone_mode=False)
-        sys.exit(code if isinstance(code, int) else 0)
+            sys.exit(_command_line())
     except Stopped as stopped:
         _say("stopped; nothing was left behind")
         sys.exit(128 + stopped.number)
@@ -109,6 +33,22 @@ def main() -> None:
             raise
         _say(f"internal error: {type(error).__name__}: {error}; run with --debug for the whole story")
         sys.exit(1)
+
+
+def _isolate() -> None:
+    """Start once more, isolated, if the host has a ``PYTHONPATH``.
+
+    A site's set-up script (the stack's, for one) leaves packages of another Python there.
+    """
+    if os.environ.get("PYTHONPATH") and not sys.flags.isolated and is_installed():
+        os.execv(sys.executable, [sys.executable, "-I", "-m", "diffrun.cli", *sys.argv[1:]])
+
+
+def _command_line() -> int:
+    from diffrun.commands import app
+
+    code = app(prog_name="diffrun", standalone_mode=False)
+    return code if isinstance(code, int) else 0
 
 
 def _say(text: str) -> None:

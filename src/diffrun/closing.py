@@ -32,6 +32,7 @@ def show(screen: Screen, folder: Path, record: Mapping[str, Any]) -> None:
         for label, text in (
             ("noise", _noise(summary)),
             ("kernel", _kernel(summary)),
+            ("residuals", _residuals(summary)),
             ("sources", _sources(summary)),
         ):
             screen.fact(label, text or "not measured")
@@ -88,9 +89,13 @@ def _kernel(summary: Mapping[str, Any]) -> str:
         parts.append(counted(used, "star"))
     if _number(kernel.get("rejected")):
         parts.append(f"{kernel['rejected']} rejected")
-    if _number(summary.get("residual_chi2")):
-        parts.append(f"residual chi2 {summary['residual_chi2']:.2f}")
     return ", ".join(parts)
+
+
+def _residuals(summary: Mapping[str, Any]) -> str:
+    chi2, stars = summary.get("residual_chi2"), summary.get("residual_stars")
+    at = f" at {counted(stars, 'star')}" if isinstance(stars, int) else ""
+    return f"reduced chi squared {chi2:.2f}{at}" if _number(chi2) else ""
 
 
 def _sources(summary: Mapping[str, Any]) -> str:

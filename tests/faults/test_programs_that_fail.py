@@ -221,7 +221,7 @@ def test_the_host_environment_changes_nothing(launcher: Launcher, tmp_path: Path
     assert "none.so" not in log
 
 
-HOSTILE = ["a b's \"c\"", "line\nfeed\ttab", "$(touch owned);*", "-rf dé,:"]
+HOSTILE = ['a b\'s "c"', "line\nfeed\ttab", "$(touch owned);*", "-rf dé,:"]
 
 
 @pytest.mark.parametrize("name", HOSTILE)

@@ -31,13 +31,17 @@ class Native:
         host = os.environ if host is None else host
         environment = {name: host[name] for name in PASSED if name in host} | FIXED
         flags = ["-I"]
-        source = Path(diffrun.__file__).resolve().parents[1]
-        if not _is_installed(source):
+        if not is_installed():
             flags = ["-s", "-P"]
-            environment["PYTHONPATH"] = str(source)
+            environment["PYTHONPATH"] = str(_source())
         argv = (sys.executable, *flags, "-m", job.module, *job.arguments)
         return Command(argv, tuple(sorted(environment.items())))
 
 
-def _is_installed(source: Path) -> bool:
-    return any(source == Path(folder).resolve() for folder in site.getsitepackages())
+def is_installed() -> bool:
+    """Whether an isolated Python finds this very package."""
+    return any(_source() == Path(folder).resolve() for folder in site.getsitepackages())
+
+
+def _source() -> Path:
+    return Path(diffrun.__file__).resolve().parents[1]

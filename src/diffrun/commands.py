@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The commands of ``diffrun``: parse, call one function, print."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import typer
+
+from diffrun import options as o
+from diffrun.display import Screen
+from diffrun.errors import UsageError
+from diffrun.request import Request
+
+app = typer.Typer(
+    name="diffrun",
+    epilog="Example: diffrun --science 230 --template 250",
+    invoke_without_command=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def run(
+    context: typer.Context,
+    science: o.Science = None,
+    template: o.Template = None,
+    repo: o.Repo = None,
+    raft: o.Raft = None,
+    sensor: o.Sensor = None,
+    filter: o.Filter = None,
+    template_filter: o.TemplateFilter = None,
+    output: o.Output = None,
+    config: o.Config = None,
+    configfile: o.Configfile = None,
+    site: o.Site = None,
+    program: o.Program = None,
+    runtime: o.Runtime = None,
+    jobs: o.Jobs = None,
+    dry_run: o.DryRun = False,
+    as_json: o.Json = False,
+    verbose: o.Verbose = False,
+    quiet: o.Quiet = False,
+    debug: o.Debug = False,
+    version: o.Version = False,
+) -> None:
+    """Subtract one LSST visit from another: a difference image, its sources, a picture and a record."""
+    if context.invoked_subcommand is not None:
+        return
+    if verbose and quiet:
+        raise UsageError("--verbose and --quiet exclude each other", "give one of them")
+    request = Request.parse(context.params)
+    screen = Screen(out=sys.stderr if as_json or dry_run else sys.stdout, verbosity=verbose - quiet)
+    (_show_plan if dry_run else _launch)(request, screen, as_json)
+
+
+def _show_plan(request: Request, screen: Screen, as_json: bool) -> None:
+    from diffrun import launch, plan, settings
+
+    resolved = settings.resolve(request)
+    made = plan.make(request, resolved)
+    launch.introduce(made, resolved, screen)
+    print(json.dumps(made.as_dict(), indent=2) if as_json else made)
+
+
+def _launch(request: Request, screen: Screen, as_json: bool) -> None:
+    from diffrun import closing, launch
+
+    outcome = launch.launch(request, screen)
+    if as_json:
+        summary = closing.for_machines(outcome.folder, outcome.record, outcome.finished_before)
+        print(json.dumps(summary, indent=2))
+    elif screen.verbosity < 0:
+        screen.result(str(outcome.folder))
+
+
+@app.command()
+def doctor(as_json: o.Json = False) -> None:
+    """What this machine has, what a run would use here, and whether the engine works."""
+    from diffrun import doctor as examination
+
+    report = examination.examine()
+    print(json.dumps(report.as_dict(), indent=2) if as_json else report)
+    if not report.well:
+        raise typer.Exit(1)

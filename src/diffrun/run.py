@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The making of one run folder: survey, engine, report, check, record, all inside a private folder."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TextIO
+
+from diffrun import advice, outputs, record
+from diffrun.display import Progress, Screen, clean
+from diffrun.enginelog import Listener
+from diffrun.errors import ConfigError, DataError, DiffrunError, OutputError, RepositoryError
+from diffrun.plan import Plan
+from diffrun.repository.dataid import DataId, short_name
+from diffrun.runtimes import REPORT, SURVEY, Job, choose, supervise
+from diffrun.settings import Settings
+
+#: How the one writer of products begins its refusals.
+_CANNOT_WRITE = ("no room to ", "cannot write ", "cannot make the output ")
+_BY_CODE = {
+    kind.exit_code: kind for kind in (DiffrunError, ConfigError, RepositoryError, DataError, OutputError)
+}
+
+
+class Run:
+    """The making of one run folder, inside its private folder."""
+
+    def __init__(self, plan: Plan, settings: Settings, workshop: Path, screen: Screen) -> None:
+        self.plan, self.settings, self.workshop, self.screen = plan, settings, workshop, screen
+        self.runtime = choose(plan.program, plan.runtime)
+        self.seconds: dict[str, float] = {}
+        self.warnings: list[str] = []
+        self.notes: list[str] = []
+
+    def make(self) -> dict[str, Any]:
+        """Survey, engine, report, check, record."""
+        started = datetime.now(UTC)
+        survey = self.survey()
+        command = self.runtime.command(self.plan.job(self.plan.output))
+        with (self.workshop / outputs.LOG).open("w", encoding="utf-8") as log:
+            self.engine(log)
+        summaries = self.report()
+        self.tell_notes()
+        self.refuse_changed_inputs()
+        files = outputs.check(self.workshop, self.plan.science)
+        happened = record.Happened(
+            started,
+            datetime.now(UTC),
+            self.seconds,
+            (*self.warnings, *self.notes),
+            survey,
+            summaries,
+            str(command),
+        )
+        made = record.make(self.plan, self.settings, happened, files)
+        record.write(self.workshop, made)
+        return made
+
+    def survey(self) -> dict[str, Any]:
+        """Ask what both visits look like, and pass on the advice."""
+        first = (self.plan.science[0], self.plan.template[0])
+        words = (str(self.plan.repository), "--science", *_words(first[0]), "--template", *_words(first[1]))
+        said: list[str] = []
+        before = time.monotonic()
+        job = Job(SURVEY, words, (self.plan.repository,))
+        with self.screen.progress() as progress:
+            command = self.runtime.command(job)
+            status, answer = supervise.ask(
+                command, said.append, lambda: progress.running("look at both visits")
+            )
+        self.seconds["survey"] = time.monotonic() - before
+        if status in _BY_CODE and status > 1:
+            raise _BY_CODE[status](_last(said))
+        if status != 0:
+            self._warn(f"no advice on this pair: {_last(said)}")
+            return {}
+        found = advice.parse(answer)
+        for side in ("science", "template"):
+            if isinstance(found.get(side), dict):
+                self.screen.fact(side, advice.describe(found[side]))
+        for line in advice.lines(found):
+            self._warn(line)
+        self.screen.line()
+        return found
+
+    def engine(self, log: TextIO) -> None:
+        """Run the program; `DiffrunError` of the right kind if it fails."""
+        command = self.runtime.command(self.plan.job(self.workshop))
+        with self.screen.progress() as progress:
+            listener = Listener(self.screen, progress, log, each=len(self.plan.science) == 1)
+            status = supervise.follow(command, listener.hear, listener.begin)
+            if status == 0:
+                listener.end()
+        self.seconds |= listener.seconds
+        self.notes = listener.warnings
+        if status != 0:
+            raise _failure(
+                status, listener, listener.cause.replace(str(self.workshop), str(self.plan.output))
+            )
+
+    def report(self) -> dict[str, Any]:
+        """Draw the picture and measure the quality of each sensor; the products are good without them."""
+        prefix = outputs.prefix(self.workshop).removesuffix("Diff")
+        found = {}
+        with self.screen.progress() as progress:
+            for science, template in zip(self.plan.science, self.plan.template, strict=True):
+                name = short_name(science.raft, science.sensor)
+                suffix = "" if len(self.plan.science) == 1 else "-" + name.replace(" ", "-")
+                ids = ("--science", *_words(science), "--template", *_words(template))
+                words = (str(self.workshop), *ids, "--prefix", prefix, f"--suffix={suffix}")
+                found[name] = self.report_on(words, f"{outputs.SUMMARY}{suffix}.json", progress)
+        return {name: summary for name, summary in found.items() if summary}
+
+    def report_on(self, words: tuple[str, ...], answer: str, progress: Progress) -> dict[str, Any]:
+        """One call of the report program."""
+        said: list[str] = []
+        before = time.monotonic()
+        job = Job(REPORT, words, (self.plan.repository,), self.workshop)
+        status, _ = supervise.ask(self.runtime.command(job), said.append, lambda: progress.running("picture"))
+        spent = time.monotonic() - before
+        progress.done("picture", spent)
+        self.seconds["picture"] = self.seconds.get("picture", 0.0) + spent
+        try:
+            found = json.loads((self.workshop / answer).read_bytes()) if status == 0 else None
+        except (OSError, ValueError, RecursionError):
+            found = None
+        if not isinstance(found, dict):
+            self._warn(f"no picture and no summary: {_last(said)}")
+            return {}
+        return found
+
+    def tell_notes(self) -> None:
+        """What the engine warned of, after its stages."""
+        if self.notes:
+            self.screen.line()
+        for note in self.notes:
+            self.screen.fact("note", note)
+
+    def refuse_changed_inputs(self) -> None:
+        """`DataError` if an input is not what it was when its sum was taken."""
+        for item in (*self.plan.inputs, *self.plan.configfiles):
+            if not item.unchanged():
+                raise DataError(f"{item.path} changed while it was in use", "run again when it is at rest")
+
+    def _warn(self, text: str) -> None:
+        self.warnings.append(clean(text))
+        self.screen.fact("advice", text)
+
+
+def _failure(status: int, listener: Listener, cause: str) -> DiffrunError:
+    """What a failed program means to the user; its exit status alone tells little (a count of data ids)."""
+    if listener.usage:
+        return ConfigError(cause)
+    if status < 0:
+        return DiffrunError(
+            f"the engine was ended by {signal.Signals(-status).name}", f"last it said: {cause}"
+        )
+    if cause.startswith(_CANNOT_WRITE):
+        return OutputError(cause)
+    if listener.failure:
+        return DataError(cause)
+    return DiffrunError(f"the engine ended with {status}: {cause}", "run with -v to see its log")
+
+
+def _words(data_id: DataId) -> tuple[str, ...]:
+    return tuple(f"{key}={value}" for key, value in data_id.as_dict().items())
+
+
+def _last(lines: list[str]) -> str:
+    spoken = [line.strip() for line in lines if line.strip()]
+    return clean(spoken[-1], 400) if spoken else "it said nothing"
