@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from diffrun.engine.stamps import UNUSABLE, Floats, lanczos, nearest_pixel, usable
 from diffrun.files.afw.exposure import Exposure
 
-MAX_ITERATIONS = 60
+MAX_ITERATIONS = 40
 #: Columns of the parameters: positions (x₊, y₊, x₋, y₋), then fluxes (f₊, f₋), then planes.
 N_LOBES = 6
 
@@ -120,8 +120,9 @@ class Lobes:
 
     @property
     def finite(self) -> bool:
-        """Whether the fit has come to an end that means something."""
-        return bool(np.isfinite(self.parameters).all() and np.isfinite(self.sigma).all())
+        """Whether all is finite and every error above 0."""
+        errors = np.r_[self.sigma, self.separate_sigma]
+        return bool(np.isfinite(self.parameters).all() and np.isfinite(errors).all() and (errors > 0).all())
 
 
 def _lobe(kernel: Floats, x: float, y: float, box: Box) -> tuple[Floats, Floats, Floats]:
@@ -143,12 +144,16 @@ def _evaluate(planes: Sequence[Plane], box: Box, theta: Floats) -> tuple[list[Fl
     """Weighted residuals (model − data) and Jacobian of each image."""
     n_free = sum(p.free_plane for p in planes)
     residuals, jacobians, next_column = [], [], N_LOBES
+    drawn: dict[tuple[int, int], tuple[Floats, Floats, Floats]] = {}
     for p in planes:
         jacobian = np.zeros((p.data.size, N_LOBES + 3 * n_free))
         for lobe, sign in enumerate(p.signs):
             if sign == 0:
                 continue
-            m, mx, my = _lobe(p.kernel, theta[2 * lobe], theta[2 * lobe + 1], box)
+            key = id(p.kernel), lobe
+            if key not in drawn:
+                drawn[key] = _lobe(p.kernel, theta[2 * lobe], theta[2 * lobe + 1], box)
+            m, mx, my = drawn[key]
             flux = theta[4 + lobe]
             jacobian[:, 2 * lobe] = sign * flux * mx
             jacobian[:, 2 * lobe + 1] = sign * flux * my
@@ -193,26 +198,20 @@ def fit_lobes(
     tolerance : `float`
         Relative decrease of χ² at which the fit ends.
     """
-    n_all = N_LOBES + 3 * sum(p.free_plane for p in planes)
-    tie = np.eye(n_all)
+    apart = np.eye(N_LOBES + 3 * sum(p.free_plane for p in planes))
+    tie = apart
     if shared:
+        tie = np.delete(apart, 5, axis=1)
         tie[5, 4] = 1.0
-        tie = np.delete(tie, 5, axis=1)
-    theta = np.zeros(n_all)
-    theta[:4] = start
-    theta = _solve_linear(planes, box, theta, tie)
-    theta = _descend(planes, box, theta, tie, (start - reach, start + reach), tolerance)
-    residuals, jacobians = _evaluate(planes, box, theta)
-    chi2 = sum(float(r @ r) for r in residuals)
+    best = _descend(planes, box, start, reach, tie, tolerance)
     n_pixels = sum(p.weight**2 * int(p.good.sum()) for p in planes)
-    sigma = _sigma(planes, jacobians, tie)
-    apart = np.eye(n_all)
-    separate = _solve_linear(planes, box, theta, apart)[4:N_LOBES]
-    separate_sigma = _sigma(planes, jacobians, apart)[4:N_LOBES]
+    sigma = _sigma(planes, best.jacobians, tie)
+    separate = _fluxes_at(planes, box, best.theta[:4], apart).theta[4:N_LOBES]
+    separate_sigma = _sigma(planes, best.jacobians, apart)[4:N_LOBES]
     return Lobes(
-        theta[:N_LOBES],
+        best.theta[:N_LOBES],
         sigma[:N_LOBES],
-        chi2 / max(n_pixels - tie.shape[1], 1.0),
+        best.chi2 / max(n_pixels - tie.shape[1], 1.0),
         (float(separate[0]), float(separate[1])),
         (float(separate_sigma[0]), float(separate_sigma[1])),
     )
@@ -224,46 +223,57 @@ def _sigma(planes: Sequence[Plane], jacobians: Sequence[Floats], tie: Floats) ->
     return np.asarray(np.sqrt(np.maximum(np.diag(covariance), 0.0)))
 
 
-def _solve_linear(planes: Sequence[Plane], box: Box, theta: Floats, tie: Floats) -> Floats:
-    """The fluxes and planes that fit best at given positions."""
-    theta = np.r_[theta[:4], np.zeros(len(theta) - 4)]
+@dataclass(frozen=True)
+class _Best:
+    """The fluxes and planes that fit best at given positions, with residuals and Jacobian of each image."""
+
+    theta: Floats
+    residuals: list[Floats]
+    jacobians: list[Floats]
+
+    @property
+    def chi2(self) -> float:
+        return sum(float(r @ r) for r in self.residuals)
+
+
+def _fluxes_at(planes: Sequence[Plane], box: Box, positions: Floats, tie: Floats) -> _Best:
+    """Solve for all that is linear."""
+    theta = np.r_[positions, np.ones(2), np.zeros(len(tie) - N_LOBES)]
     residuals, jacobians = _evaluate(planes, box, theta)
-    columns = tie[:, 4:]
-    jacobian = np.concatenate([j @ columns for j in jacobians])
-    step = np.linalg.lstsq(jacobian, -np.concatenate(residuals), rcond=1e-10)[0]
-    return np.asarray(theta + columns @ step)
+    linear = np.concatenate(jacobians) @ tie[:, 4:]
+    at_zero = [r - j[:, 4:] @ theta[4:] for r, j in zip(residuals, jacobians, strict=True)]
+    solution = np.linalg.lstsq(linear.T @ linear, -linear.T @ np.concatenate(at_zero), rcond=1e-14)[0]
+    theta[4:] = tie[4:, 4:] @ solution
+    scale = np.r_[np.repeat(theta[4:6], 2), np.ones(len(tie) - 4)]
+    residuals = [r + j[:, 4:] @ theta[4:] for r, j in zip(at_zero, jacobians, strict=True)]
+    return _Best(theta, residuals, [j * scale for j in jacobians])
 
 
 def _descend(
-    planes: Sequence[Plane],
-    box: Box,
-    theta: Floats,
-    tie: Floats,
-    bounds: tuple[Floats, Floats],
-    tolerance: float,
-) -> Floats:
-    """Steps downhill until χ² stands still, the four coordinates kept within bounds."""
-    damping = 1e-3
-    residual, jacobian = (np.concatenate(parts) for parts in _evaluate(planes, box, theta))
-    cost = float(residual @ residual)
+    planes: Sequence[Plane], box: Box, start: Floats, reach: float, tie: Floats, tolerance: float
+) -> _Best:
+    """Move the positions downhill until χ² stands still, the fluxes always the best there.
+
+    Flux and separation of a close dipole are one long valley: stepping in positions alone follows its floor
+    (variable projection, Golub and Pereyra 1973).
+    """
+    best, damping = _fluxes_at(planes, box, start, tie), 1e-3
     for _ in range(MAX_ITERATIONS):
-        free = jacobian @ tie
+        free = np.concatenate(best.jacobians) @ tie
         normal = free.T @ free
-        lifted = normal + damping * np.diag(np.diag(normal) + 1e-30)
-        trial = theta - tie @ np.linalg.lstsq(lifted, free.T @ residual, rcond=None)[0]
-        trial[:4] = np.clip(trial[:4], *bounds)
-        new_residual, new_jacobian = (np.concatenate(parts) for parts in _evaluate(planes, box, trial))
-        new_cost = float(new_residual @ new_residual)
-        if new_cost <= cost:
-            done = cost - new_cost <= tolerance * cost
-            theta, residual, jacobian, cost = trial, new_residual, new_jacobian, new_cost
-            damping *= 0.1
+        normal[np.arange(4), np.arange(4)] *= 1 + damping
+        step = np.linalg.lstsq(normal, free.T @ np.concatenate(best.residuals), rcond=1e-14)[0]
+        positions = np.clip(best.theta[:4] - step[:4], start - reach, start + reach)
+        trial = _fluxes_at(planes, box, positions, tie)
+        gain = best.chi2 - trial.chi2
+        done = abs(gain) <= tolerance * best.chi2 or damping > 1e6
+        if gain >= 0:
+            best, damping = trial, 0.1 * damping
         else:
-            done = damping > 1e6
             damping *= 10.0
         if done:
             break
-    return theta
+    return best
 
 
 def _covariance(planes: Sequence[Plane], jacobians: Sequence[Floats]) -> Floats:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -61,6 +62,11 @@ class Sources:
     kernels: Floats
     psf_shapes: Shapes
     sigma: float
+
+    @cached_property
+    def kernels_of(self) -> list[Floats]:
+        """The PSFs one by one, each the same object at every call, by which fits know that they share it."""
+        return list(self.kernels)
 
 
 # An error or χ² too large for its 32 bits becomes infinite: it is one, and no reason to warn.
@@ -321,19 +327,19 @@ def _dipoles(
     for n, footprint in enumerate(sources.footprints):
         both = dipole.has_both_signs(footprint)
         if both:
-            kernel = sources.kernels[n]
+            kernel = sources.kernels_of[n]
             alone = dipole.on_difference(footprint, exposures[0], kernel, sources.sigma, settings)
             _put_psf_dipole(columns, n, alone, settings)
         if both or settings.fit_all:
-            own = [_kernel(e, sources, n) for e in exposures]
+            own = [_kernel(e, exposures[0], sources, n) for e in exposures]
             fit = dipole.joint(footprint, exposures, (own[0], own[1], own[2]), sources.sigma, settings)
             _put_dipole_fit(columns, n, fit, settings)
 
 
-def _kernel(exposure: Exposure, sources: Sources, n: int) -> Floats:
-    """The PSF of an exposure at a source, that of the difference if it has none."""
-    if exposure.psf is None:
-        return np.asarray(sources.kernels[n])
+def _kernel(exposure: Exposure, difference: Exposure, sources: Sources, n: int) -> Floats:
+    """The PSF of an exposure at a source, that of the difference if it has none of its own."""
+    if exposure.psf is None or exposure.psf is difference.psf:
+        return sources.kernels_of[n]
     at = np.array([float(sources.peak_x[n])]), np.array([float(sources.peak_y[n])])
     return np.asarray(kernel_images(exposure.psf, *at)[0])
 
