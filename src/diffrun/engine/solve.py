@@ -30,11 +30,14 @@ from diffrun.files.afw.kernel import LinearCombinationKernel, chebyshev_terms
 Array = NDArray[np.float64]
 Box = tuple[float, float, float, float]
 
-#: Relative error of the model of a bright star (pixelisation, PSF variation within a stamp), added to the
-#: noise so that the few brightest stars do not decide alone.
-MODEL_ERROR = 0.005
+#: Relative error of the model of a star (PSF variation within a stamp), added to the noise so that the very
+#: brightest stars do not decide alone.
+_MODEL_ERROR = 0.005
+#: Mean square S/N a pixel from which on a stamp tells how well the PSFs match.
+_TELLING = 4.0
 _PIXEL_CLIP = 5.0
-_CANDIDATE_CLIP = 4.0
+#: A candidate with another flux than the common one by so many of its errors, and this part, is left out.
+_FLUX_CLIP, _FLUX_TOLERANCE = 4.0, 0.05
 #: Pixels of the image to be convolved that are unusable spoil their neighbours up to this distance.
 _SPOILT = 3
 #: Directions of the solution in which more than this part of the equations is noise are corrected no further.
@@ -56,6 +59,9 @@ class Stamp:
     noise : `numpy.ndarray`, (pixels, 2)
         Variance of the target and of the convolved image's pixels.
     usable : `numpy.ndarray`, (pixels,), bool
+
+    Weights come from a model of the signal, never from the target itself: a pixel that happens to be high
+    would count less, and draw the kernel sum down.
     """
 
     x: float
@@ -64,6 +70,17 @@ class Stamp:
     target: Array
     noise: Array
     usable: NDArray[np.bool_]
+
+    def model(self, kernel: LinearCombinationKernel) -> Array:
+        """The matched stamp, (pixels,)."""
+        return np.asarray(self.design @ kernel.weights(self.x, self.y))
+
+    def first_guess(self) -> Array:
+        """The stamp convolved with the first basis image, scaled to the target, (pixels,)."""
+        shape = self.design[:, 0] - np.median(self.design[:, 0])
+        power = float(shape[self.usable] @ shape[self.usable])
+        scale = float(shape[self.usable] @ self.target[self.usable]) / power if power > 0 else 0.0
+        return np.asarray(scale * shape)
 
 
 @dataclass(frozen=True)
@@ -82,6 +99,8 @@ class Solution:
         Order of the spatial variation that the candidates allowed.
     condition : `float`
         Condition number of the normal equations.
+    mismatch : `float`
+        Residuals at bright stars beyond their noise, in units of the signal: how well the PSFs match.
     """
 
     kernel: LinearCombinationKernel
@@ -89,6 +108,7 @@ class Solution:
     chi2: Array
     order: int
     condition: float
+    mismatch: float
 
 
 def cut(
@@ -139,6 +159,10 @@ def solve(
 ) -> Solution:
     """Fit the kernel; drop pixels and candidates that do not follow it, and fit again.
 
+    A candidate whose residuals are larger than its noise, for its motion or its place on the detector, is
+    weighed down by its chi squared and not dropped: the bright stars know the kernel sum best. One whose flux
+    is not the common one is dropped.
+
     Parameters
     ----------
     stamps : `list` [`Stamp`]
@@ -157,25 +181,43 @@ def solve(
     NoStarsError
         When no candidate is left.
     """
-    used = np.ones(len(stamps), bool)
+    used, doubt = np.ones(len(stamps), bool), np.ones(len(stamps))
     good = [stamp.usable.copy() for stamp in stamps]
+    signals = [stamp.first_guess() for stamp in stamps]
     power = 1.0 / (4 * np.pi)
     for iteration in range(iterations + 1):
         fitted_order = affordable_order(int(used.sum()), order)
-        kernel, condition = _fit(stamps, used, good, basis, box, fitted_order, power, fit_background)
-        chi2, residuals = _residuals(stamps, good, kernel, basis, power, fit_background)
-        power = float((kernel.at((box[0] + box[2]) / 2, (box[1] + box[3]) / 2) ** 2).sum())
+        weights = [_weights(*each, power) for each in zip(stamps, good, signals, strict=True)]
+        shares = [w / d for w, d, use in zip(weights, doubt, used, strict=True) if use]
+        kept = [stamp for stamp, use in zip(stamps, used, strict=True) if use]
+        kernel, condition = _fit(kept, shares, basis, box, fitted_order, fit_background)
+        residuals = [_residual(*each, kernel, fit_background) for each in zip(stamps, weights, strict=True)]
+        chi2 = np.array([_chi2(*each) for each in zip(residuals, weights, strict=True)])
         if iteration == iterations:
             break
-        good = [stamp.usable & (np.abs(r) < _PIXEL_CLIP) for stamp, r in zip(stamps, residuals, strict=True)]
-        kept = _clip(chi2, used, np.array([g.mean() for g in good]))
-        if not kept.any():
+        power = _power(kernel)
+        doubt = np.maximum(chi2, 1.0)
+        signals = [stamp.model(kernel) - np.median(stamp.model(kernel)) for stamp in stamps]
+        good = [_followers(*each, power) for each in zip(stamps, signals, residuals, doubt, strict=True)]
+        used = np.array(
+            [
+                _constant(*each, power)
+                for each in zip(stamps, good, signals, residuals, weights, doubt, strict=True)
+            ]
+        )
+        if not used.any():
             raise NoStarsError(
                 f"none of {len(stamps)} kernel candidates follows a common kernel",
                 "the two images may be misaligned, or most stars variable or masked",
             )
-        used = kept
-    return Solution(kernel, used, chi2, fitted_order, condition)
+    mismatch = _mismatch(weights, signals, residuals)
+    return Solution(kernel, used, chi2, fitted_order, condition, mismatch)
+
+
+def _power(kernel: LinearCombinationKernel) -> float:
+    """Σ K² at the centre of the field."""
+    min_x, min_y, max_x, max_y = kernel.box
+    return float((kernel.at((min_x + max_x) / 2, (min_y + max_y) / 2) ** 2).sum())
 
 
 def affordable_order(candidates: int, wanted: int) -> int:
@@ -186,20 +228,9 @@ def affordable_order(candidates: int, wanted: int) -> int:
     return order
 
 
-def _clip(chi2: Array, used: NDArray[np.bool_], fraction: Array) -> NDArray[np.bool_]:
-    """Candidates whose chi squared lies not far above the others', with most of their pixels in use."""
-    enough = fraction > 0.5
-    sample = chi2[used & enough]
-    if not len(sample):
-        return np.zeros_like(used)
-    middle = np.median(sample)
-    scatter = max(1.4826 * np.median(np.abs(sample - middle)), 0.05)
-    return np.asarray(enough & (chi2 < middle + _CANDIDATE_CLIP * scatter))
-
-
-def _weights(stamp: Stamp, good: NDArray[np.bool_], power: float) -> Array:
-    signal = np.clip(stamp.target - np.median(stamp.target), 0, None)
-    variance = stamp.noise[:, 0] + power * stamp.noise[:, 1] + (MODEL_ERROR * signal) ** 2
+def _weights(stamp: Stamp, good: NDArray[np.bool_], signal: Array, power: float) -> Array:
+    """Inverse variance of each pixel in use; ``power`` is Σ K², what convolution leaves of a variance."""
+    variance = stamp.noise[:, 0] + power * stamp.noise[:, 1] + (_MODEL_ERROR * signal) ** 2
     return np.where(good & (variance > 0), 1.0 / np.where(variance > 0, variance, 1.0), 0.0)
 
 
@@ -211,32 +242,27 @@ def _project(columns: Array, weights: Array) -> Array:
 
 def _fit(
     stamps: list[Stamp],
-    used: NDArray[np.bool_],
-    good: list[NDArray[np.bool_]],
+    weights: list[Array],
     basis: GaussianBasis,
     box: Box,
     order: int,
-    power: float,
     fit_background: bool,
 ) -> tuple[LinearCombinationKernel, float]:
-    """One linear solution with the candidates and pixels in use."""
+    """One linear solution with the given weights of the pixels of each candidate."""
     n_bases, n_terms = len(basis.mixing), (order + 1) * (order + 2) // 2
     size = 1 + (n_bases - 1) * n_terms
-    matrix, noise, vector = np.zeros((size, size)), np.zeros((size, size)), np.zeros(size)
+    matrix, expected, vector = np.zeros((size, size)), np.zeros((size, size)), np.zeros(size)
     flat = basis.images.reshape(n_bases, -1)
     gram = flat @ flat.T
-    for stamp, mask, use in zip(stamps, good, used, strict=True):
-        if not use:
-            continue
-        weights = _weights(stamp, mask, power)
+    for stamp, w in zip(stamps, weights, strict=True):
         design, target = stamp.design, stamp.target
         if fit_background:
-            design, target = _project(design, weights), _project(target, weights)
+            design, target = _project(design, w), _project(target, w)
         expand = _expansion(chebyshev_terms(stamp.x, stamp.y, order, box), n_bases)
-        matrix += expand.T @ ((design * weights[:, None]).T @ design) @ expand
-        noise += expand.T @ (float(weights @ stamp.noise[:, 1]) * gram) @ expand
-        vector += expand.T @ (design.T @ (weights * target))
-    solution, condition = _debiased(matrix, noise, vector)
+        matrix += expand.T @ ((design * w[:, None]).T @ design) @ expand
+        expected += expand.T @ (float(w @ stamp.noise[:, 1]) * gram) @ expand
+        vector += expand.T @ (design.T @ (w * target))
+    solution, condition = _debiased(matrix, expected, vector)
     coefficients = np.zeros((n_bases, n_terms))
     coefficients[0, 0] = solution[0]
     coefficients[1:] = solution[1:].reshape(n_bases - 1, n_terms)
@@ -272,22 +298,45 @@ def _debiased(matrix: Array, noise: Array, vector: Array) -> tuple[Array, float]
     return solution, float(values[-1] / max(values[0], 1e-300))
 
 
-def _residuals(
-    stamps: list[Stamp],
-    good: list[NDArray[np.bool_]],
-    kernel: LinearCombinationKernel,
-    basis: GaussianBasis,
+def _residual(stamp: Stamp, weights: Array, kernel: LinearCombinationKernel, fit_background: bool) -> Array:
+    difference = stamp.target - stamp.model(kernel)
+    return _project(difference, weights) if fit_background else difference
+
+
+def _chi2(residual: Array, weights: Array) -> float:
+    """Reduced chi squared of the pixels in use."""
+    return float((weights * residual**2).sum() / max(int(np.count_nonzero(weights)) - 1, 1))
+
+
+def _followers(stamp: Stamp, signal: Array, residual: Array, doubt: float, power: float) -> NDArray[np.bool_]:
+    """Usable pixels that lie within the clip of the model."""
+    sigmas = residual * np.sqrt(_weights(stamp, stamp.usable, signal, power) / doubt)
+    return np.asarray(stamp.usable & (np.abs(sigmas) < _PIXEL_CLIP))
+
+
+def _constant(
+    stamp: Stamp,
+    good: NDArray[np.bool_],
+    signal: Array,
+    residual: Array,
+    weights: Array,
+    doubt: float,
     power: float,
-    fit_background: bool,
-) -> tuple[Array, list[Array]]:
-    """Reduced chi squared of each stamp, and the residual of each pixel in units of its sigma."""
-    chi2, residuals = np.empty(len(stamps)), []
-    for i, (stamp, mask) in enumerate(zip(stamps, good, strict=True)):
-        weights = _weights(stamp, mask, power)
-        difference = stamp.target - stamp.design @ kernel.weights(stamp.x, stamp.y)
-        if fit_background:
-            difference = _project(difference, weights)
-        everywhere = _weights(stamp, stamp.usable, power)
-        chi2[i] = (weights * difference**2).sum() / max(int(mask.sum()) - 1, 1)
-        residuals.append(difference * np.sqrt(everywhere))
-    return chi2, residuals
+) -> bool:
+    """Whether a candidate has most of its pixels, and the flux that the common kernel gives it."""
+    hidden = power * float(weights @ stamp.noise[:, 1])  # the model's own noise, in both products below
+    strength = float(weights @ signal**2) - hidden
+    if good.mean() <= 0.5 or strength <= 0:
+        return False
+    excess = (float(weights @ (signal * residual)) + hidden) / strength
+    return abs(excess) < max(_FLUX_CLIP * np.sqrt(doubt / strength), _FLUX_TOLERANCE)
+
+
+def _mismatch(weights: list[Array], signals: list[Array], residuals: list[Array]) -> float:
+    """Median over the bright stamps of what is left beyond the noise, in units of the signal."""
+    excesses = []
+    for w, signal, residual in zip(weights, signals, residuals, strict=True):
+        count, strength = int(np.count_nonzero(w)), float(w @ signal**2)
+        if strength > _TELLING * count:
+            excesses.append((float(w @ residual**2) - count) / strength)
+    return float(np.sqrt(max(np.median(excesses), 0.0))) if excesses else 0.0

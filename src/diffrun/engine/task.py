@@ -231,6 +231,7 @@ def match(
         f"{task}.nCandidates": len(chosen),
         f"{task}.nCandidatesUsed": used,
         f"{task}.candidateChi2": float(np.median(solution.chi2[solution.used])),
+        f"{task}.mismatch": solution.mismatch,
         f"{task}.convolved": "template" if pair.convolve_template else "science",
         f"{task}.scienceFwhm": float(FWHM_PER_SIGMA * sigmas[0]),
         f"{task}.templateFwhm": float(FWHM_PER_SIGMA * sigmas[1]),
