@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from diffrun.engine.arguments import Arguments, Help, TypedId, parse
+from diffrun.engine.arguments import Help, TypedId, parse
 from diffrun.errors import UsageError
 
 
@@ -239,11 +239,3 @@ def test_arguments_are_judged_before_numpy_is_loaded(tmp_path: Path) -> None:
     assert ended.returncode == 20, ended.stderr
     assert ended.stderr.splitlines()[0] == "usage: imageDifference.py input [options]"
     assert len(ended.stderr.splitlines()) == 2
-
-
-def test_what_is_parsed_can_be_handed_to_another_process(root: Path) -> None:
-    import pickle
-
-    found = parse(["repo", "--id", "visit=1..3"])
-    assert isinstance(found, Arguments)
-    assert pickle.loads(pickle.dumps(found)) == found
