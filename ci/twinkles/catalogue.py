@@ -26,13 +26,6 @@ ALIASES = {
 
 def fields() -> list[Field]:
     """The schema."""
-    flux = [
-        ("base_PsfFlux", "PSF flux"),
-        ("base_GaussianFlux", "flux with the weight of the adaptive moments"),
-    ]
-    flux += [
-        (f"base_CircularApertureFlux_{str(r).replace('.', '_')}", f"flux within {r:g} pixels") for r in RADII
-    ]
     found = [
         Field("id", "L", "", "unique ID"),
         Field("coord_ra", "Angle", "rad", "position in ra/dec"),
@@ -54,16 +47,25 @@ def fields() -> list[Field]:
         Field(f"base_SdssShape_{k}Sigma", "F", "pixel^2", f"1-sigma error of {k}") for k in ("xx", "yy", "xy")
     ]
     found += [Field("base_SdssShape_flag", "Flag", "", "adaptive moments failed")]
-    for name, doc in flux:
-        found.append(Field(f"{name}_flux", "D", "count", doc))
-        found.append(Field(f"{name}_fluxSigma", "D", "count", f"1-sigma error of {doc}"))
-        found.append(Field(f"{name}_flag", "Flag", "", f"failure of {doc}"))
+    found += _flux_fields()
     found.append(Field("base_ClassificationExtendedness_value", "D", "", "1 for extended, 0 for point-like"))
     for flag, plane in FLAGGED.items():
         found.append(Field(f"base_PixelFlags_flag_{flag}", "Flag", "", f"{plane} in the source's footprint"))
         if flag in CENTERED:
             name = f"base_PixelFlags_flag_{flag}Center"
             found.append(Field(name, "Flag", "", f"{plane} at the source's centre"))
+    return found
+
+
+def _flux_fields() -> list[Field]:
+    named = {"base_PsfFlux": "PSF flux", "base_GaussianFlux": "flux with the weight of the adaptive moments"}
+    for radius in RADII:
+        named[f"base_CircularApertureFlux_{str(radius).replace('.', '_')}"] = f"flux within {radius:g} pixels"
+    found = []
+    for name, doc in named.items():
+        found.append(Field(f"{name}_flux", "D", "count", doc))
+        found.append(Field(f"{name}_fluxSigma", "D", "count", f"1-sigma error of {doc}"))
+        found.append(Field(f"{name}_flag", "Flag", "", f"failure of {doc}"))
     return found
 
 

@@ -20,31 +20,34 @@ from diffrun.twinkles import packing
 
 
 def pack(root: Path, folder: Path, made: Mapping[int, Products]) -> None:
-    """One compressed tar a visit (calexp taken apart), and ``common.tar.xz`` with all the other files."""
+    """Store all files of the repository, the calexps taken apart (see `diffrun.twinkles.packing`)."""
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("*.tar.xz"):
         old.unlink()
-    calexps = {}
+    files = {p.relative_to(root).as_posix(): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()}
     for number, products in made.items():
         name = str(relative("calexp", data_id(VISITS[number])))
-        calexps[name] = number
-        _store(folder / f"{number}.tar.xz", _calexp(root, name, products))
-    files = sorted(p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file())
-    _store(folder / "common.tar.xz", {n: (root / n).read_bytes() for n in files if n not in calexps})
+        content = files.pop(name)
+        parts = _apart(content, products)
+        pixels = f"{number}.tar.xz"
+        about = {
+            "pixels": pixels,
+            "sha256": sha256(content).hexdigest(),
+            "image_at": parts.image_at,
+            "variance_at": parts.variance_at,
+            "shape": list(parts.shape),
+            "floor": parts.floor,
+        }
+        files[f"{name}.json"] = json.dumps(about, indent=1).encode()
+        files[f"{name}.shell"] = parts.shell
+        _store(folder / pixels, {"counts": parts.counts, "background": parts.background})
+    _store(folder / "common.tar.xz", files)
 
 
-def _calexp(root: Path, name: str, products: Products) -> dict[str, bytes]:
-    """The parts of a calexp as members of a tar, and the numbers that put them together."""
-    content = (root / name).read_bytes()
+def _apart(content: bytes, products: Products) -> packing.Packed:
     with fits.open(io.BytesIO(content)) as hdus:
         image_at, variance_at = (hdus[i].fileinfo()["datLoc"] for i in (1, 3))
-    parts = packing.take_apart(content, image_at, variance_at, products.counts, products.sky, READ_NOISE**2)
-    about = {
-        "path": name, "sha256": sha256(content).hexdigest(), "image_at": image_at, "variance_at": variance_at,
-        "shape": list(parts.shape), "floor": parts.floor,
-    }  # fmt: skip
-    text = json.dumps(about, indent=1, sort_keys=True).encode()
-    return {"about.json": text, "shell": parts.shell, "counts": parts.counts, "background": parts.background}
+    return packing.take_apart(content, image_at, variance_at, products.counts, products.sky, READ_NOISE**2)
 
 
 def _store(path: Path, members: Mapping[str, bytes]) -> None:

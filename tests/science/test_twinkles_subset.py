@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -128,9 +129,9 @@ def test_processes_that_unpack_at_once_find_one_whole_folder(tmp_path: Path, sub
 
 def test_damage_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     packed = Path(diffrun.twinkles.__file__).parent / "packed"
+    shutil.copytree(packed, tmp_path / "packed")
     content = bytearray((packed / "250.tar.xz").read_bytes())
     content[len(content) // 2] ^= 1
-    (tmp_path / "packed").mkdir()
     (tmp_path / "packed" / "250.tar.xz").write_bytes(content)
     monkeypatch.setattr(diffrun.twinkles, "_PACKED", tmp_path / "packed")
     with pytest.raises(DataError, match=r"250\.tar\.xz.*install diffrun again"):

@@ -43,6 +43,16 @@ def unpack(cache: Path | None = None) -> Path:
     root = _folder(cache) / f"twinkles-{_digest()}"
     if root.is_dir():
         return root
+    _unpack_into(root)
+    return root
+
+
+def truth_path(cache: Path | None = None) -> Path:
+    """The table of what was injected, one row an object and visit (ECSV); ``static.ecsv`` lies beside it."""
+    return unpack(cache) / "truth.ecsv"
+
+
+def _unpack_into(root: Path) -> None:
     # NumPy is loaded here, not with the package.
     from diffrun.twinkles.packing import write_all
 
@@ -50,10 +60,8 @@ def unpack(cache: Path | None = None) -> Path:
         root.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=".twinkles-", dir=root.parent))
     except OSError as error:
-        remedy = "set XDG_CACHE_HOME to a folder that you may write"
-        raise OutputError(
-            f"cannot unpack the Twinkles subset into {root.parent}: {error.strerror}", remedy
-        ) from error
+        what = f"cannot unpack the Twinkles subset into {root.parent}: {error.strerror}"
+        raise OutputError(what, "set XDG_CACHE_HOME to a folder that you may write") from error
     try:
         write_all(_PACKED, temporary)
         temporary.chmod(0o755)
@@ -64,12 +72,6 @@ def unpack(cache: Path | None = None) -> Path:
             raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return root
-
-
-def truth_path(cache: Path | None = None) -> Path:
-    """The table of what was injected, one row an object and visit (ECSV); ``static.ecsv`` lies beside it."""
-    return unpack(cache) / "truth.ecsv"
 
 
 def _folder(cache: Path | None) -> Path:

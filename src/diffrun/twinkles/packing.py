@@ -4,6 +4,9 @@
 A calexp is whole counts minus a smooth background, and its variance the counts plus a constant, so two
 float planes of noise need not be stored: only the counts' distance from the background, and the background's
 bits as second differences. The rest of the file, headers included, is kept as it is (the shell).
+
+``common.tar.xz`` holds the files as they are, but of each calexp ``NAME`` only ``NAME.shell`` and, in
+``NAME.json``, how to put it together; ``VISIT.tar.xz`` holds the visit's counts and background.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ import tarfile
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -127,13 +131,13 @@ def write_all(packed: Path, root: Path) -> None:
     diffrun.errors.DataError
         If a packed file is not what it was when the package was made.
     """
-    for path in sorted(packed.glob("*.tar.xz")):
-        members = _members(path)
-        if "about.json" in members:
-            members = _calexp(path, members)
-        for name, content in members.items():
-            (root / name).parent.mkdir(parents=True, exist_ok=True)
-            write_bytes(root / name, content)
+    common = _members(packed / "common.tar.xz")
+    for name in [name.removesuffix(".json") for name in common if name.endswith(".json")]:
+        about, shell = json.loads(common.pop(f"{name}.json")), common.pop(f"{name}.shell")
+        common[name] = _calexp(packed / about.pop("pixels"), about, shell)
+    for name, content in common.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(root / name, content)
 
 
 def _members(path: Path) -> dict[str, bytes]:
@@ -145,13 +149,12 @@ def _members(path: Path) -> dict[str, bytes]:
         raise DataError(f"{path} is damaged: {error}", "install diffrun again") from error
 
 
-def _calexp(path: Path, members: dict[str, bytes]) -> dict[str, bytes]:
-    about = json.loads(members["about.json"])
-    parts = Packed(
-        members["shell"], about["image_at"], about["variance_at"], (about["shape"][0], about["shape"][1]),
-        about["floor"], members["counts"], members["background"],
-    )  # fmt: skip
-    content = put_together(parts)
-    if sha256(content).hexdigest() != about["sha256"]:
+def _calexp(path: Path, about: dict[str, Any], shell: bytes) -> bytes:
+    pixels, digest = _members(path), about.pop("sha256")
+    ny, nx = about.pop("shape")
+    content = put_together(
+        Packed(shell, shape=(ny, nx), **about, counts=pixels["counts"], background=pixels["background"])
+    )
+    if sha256(content).hexdigest() != digest:
         raise DataError(f"{path} does not unpack to what was packed", "install diffrun again")
-    return {about["path"]: content}
+    return content
