@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from diffrun.errors import DiffrunError
+from diffrun.repository.dataid import short_name
 
 
 def parse(text: str) -> dict[str, Any]:
@@ -24,9 +25,10 @@ def parse(text: str) -> dict[str, Any]:
 
 
 def describe(visit: Mapping[str, Any]) -> str:
-    """``visit 230, r band, R:2,2 S:1,1, seeing 0.71 arcsec``."""
+    """``visit 230, r band, R22 S11, seeing 0.71 arcsec``."""
     name = f"visit {visit.get('visit')}, {visit.get('filter')} band"
-    return f"{name}, R:{visit.get('raft')} S:{visit.get('sensor')}, seeing {_arcsec(visit)}"
+    sensor = short_name(str(visit.get("raft")), str(visit.get("sensor")))
+    return f"{name}, {sensor}, seeing {_arcsec(visit)}"
 
 
 def lines(survey: Mapping[str, Any]) -> list[str]:

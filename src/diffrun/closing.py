@@ -38,6 +38,9 @@ def show(screen: Screen, folder: Path, record: Mapping[str, Any]) -> None:
             screen.fact(label, text or "not measured")
     screen.fact("time", _time(_mapping(record, "seconds")))
     screen.line()
+    if len(summaries) > 1:
+        screen.fact("folder", shown(folder))
+        return
     for label, name in files(record).items():
         screen.fact(label, shown(folder / name))
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import time
 from datetime import UTC, datetime
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from diffrun import advice, outputs, record
-from diffrun.display import Progress, Screen, clean
+from diffrun.display import Progress, Screen, clean, counted
 from diffrun.enginelog import Listener
 from diffrun.errors import ConfigError, DataError, DiffrunError, OutputError, RepositoryError
 from diffrun.plan import Plan
@@ -19,8 +20,11 @@ from diffrun.repository.dataid import DataId, short_name
 from diffrun.runtimes import REPORT, SURVEY, Job, choose, supervise
 from diffrun.settings import Settings
 
-#: How the one writer of products begins its refusals.
-_CANNOT_WRITE = ("no room to ", "cannot write ", "cannot make the output ")
+#: How the writer of products and the reader of repositories begin their refusals.
+_KINDS: tuple[tuple[re.Pattern[str], type[DiffrunError]], ...] = (
+    (re.compile(r"no room to |cannot write |cannot make the output "), OutputError),
+    (re.compile(r"no \w+ of \{"), RepositoryError),
+)
 _BY_CODE = {
     kind.exit_code: kind for kind in (DiffrunError, ConfigError, RepositoryError, DataError, OutputError)
 }
@@ -95,6 +99,9 @@ class Run:
             status = supervise.follow(command, listener.hear, listener.begin)
             if status == 0:
                 listener.end()
+                if not listener.each:
+                    sensors = counted(len(self.plan.science), "sensor")
+                    progress.done(sensors, sum(listener.seconds.values()))
         self.seconds |= listener.seconds
         self.notes = listener.warnings
         if status != 0:
@@ -106,6 +113,7 @@ class Run:
         """Draw the picture and measure the quality of each sensor; the products are good without them."""
         prefix = outputs.prefix(self.workshop).removesuffix("Diff")
         found = {}
+        before = time.monotonic()
         with self.screen.progress() as progress:
             for science, template in zip(self.plan.science, self.plan.template, strict=True):
                 name = short_name(science.raft, science.sensor)
@@ -113,17 +121,15 @@ class Run:
                 ids = ("--science", *_words(science), "--template", *_words(template))
                 words = (str(self.workshop), *ids, "--prefix", prefix, f"--suffix={suffix}")
                 found[name] = self.report_on(words, f"{outputs.SUMMARY}{suffix}.json", progress)
+            self.seconds["picture"] = time.monotonic() - before
+            progress.done("picture", self.seconds["picture"])
         return {name: summary for name, summary in found.items() if summary}
 
     def report_on(self, words: tuple[str, ...], answer: str, progress: Progress) -> dict[str, Any]:
         """One call of the report program."""
         said: list[str] = []
-        before = time.monotonic()
         job = Job(REPORT, words, (self.plan.repository,), self.workshop)
         status, _ = supervise.ask(self.runtime.command(job), said.append, lambda: progress.running("picture"))
-        spent = time.monotonic() - before
-        progress.done("picture", spent)
-        self.seconds["picture"] = self.seconds.get("picture", 0.0) + spent
         try:
             found = json.loads((self.workshop / answer).read_bytes()) if status == 0 else None
         except (OSError, ValueError, RecursionError):
@@ -159,10 +165,8 @@ def _failure(status: int, listener: Listener, cause: str) -> DiffrunError:
         return DiffrunError(
             f"the engine was ended by {signal.Signals(-status).name}", f"last it said: {cause}"
         )
-    if cause.startswith(_CANNOT_WRITE):
-        return OutputError(cause)
     if listener.failure:
-        return DataError(cause)
+        return next((kind for words, kind in _KINDS if words.match(cause)), DataError)(cause)
     return DiffrunError(f"the engine ended with {status}: {cause}", "run with -v to see its log")
 
 

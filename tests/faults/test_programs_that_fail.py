@@ -50,6 +50,7 @@ def test_a_good_program_is_published_with_its_record(launcher: Launcher, tmp_pat
         ("pipe", 5, "pipe, which is not a plain file"),
         ("nothing", 5, "wrote no configuration"),
         ("full", 5, "no room to write"),
+        ("absent", 3, "no calexpBackground of"),
     ],
 )
 def test_a_failure_is_one_line_and_leaves_nothing(

@@ -98,7 +98,7 @@ SURVEY = {
 
 
 def test_advice_names_better_templates() -> None:
-    assert advice.describe(SURVEY["science"]) == "visit 230, r band, R:2,2 S:1,1, seeing 0.71 arcsec"  # type: ignore[arg-type]
+    assert advice.describe(SURVEY["science"]) == "visit 230, r band, R22 S11, seeing 0.71 arcsec"  # type: ignore[arg-type]
     assert advice.lines(SURVEY) == [
         "the bands differ: science r, template g",
         "better templates here: 195529 (r, 0.58 arcsec, overlap 93 %), 185595 (r, 0.66 arcsec, overlap 90 %)",

@@ -53,8 +53,12 @@ def fail(way: str, parser: argparse.ArgumentParser) -> None:
     if way == "data":
         say("imageDifference FATAL: Failed on dataId={'visit': 230}: no \x1b[31mstars\x1b]0;owned\x07")
         sys.exit(1)
-    if way == "full":
-        say("imageDifference FATAL: Failed on dataId={'visit': 230}: no room to write x: 9 bytes needed")
+    reasons = {
+        "full": "no room to write x: 9 bytes needed",
+        "absent": "no calexpBackground of {'visit': 230}: x",
+    }
+    if way in reasons:
+        say(f"imageDifference FATAL: Failed on dataId={{'visit': 230}}: {reasons[way]}")
         sys.exit(1)
     if way == "usage":
         parser.error("cannot set config.standin=usage: it is not a field")
