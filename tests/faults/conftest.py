@@ -51,7 +51,9 @@ class Launcher:
         return [sys.executable, "-m", "diffrun.cli", *visits, *words]
 
     def environment(self, **more: str) -> dict[str, str]:
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("DIFFRUN_")}
+        kept = {
+            name: value for name, value in os.environ.items() if not name.startswith(("DIFFRUN_", "XDG_"))
+        }
         return {**kept, "PYTHONPATH": str(self.source), "HOME": str(self.home), **more}
 
     def run(self, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
