@@ -13,9 +13,20 @@ from diffrun.files.afw.catalog import Catalog
 from diffrun.files.afw.exposure import Exposure
 
 #: Pixels with any of these planes are no blank sky.
-NOT_SKY = ("BAD", "SAT", "EDGE", "NO_DATA", "DETECTED", "DETECTED_NEGATIVE", "INTRP", "CR", "SUSPECT")
+NOT_SKY = (
+    "BAD",
+    "SAT",
+    "SAT_TEMPLATE",
+    "EDGE",
+    "NO_DATA",
+    "DETECTED",
+    "DETECTED_NEGATIVE",
+    "INTRP",
+    "CR",
+    "SUSPECT",
+)
 #: Pixels with any of these planes hold no light that could be compared.
-NO_LIGHT = ("BAD", "SAT", "EDGE", "NO_DATA", "INTRP", "CR")
+NO_LIGHT = ("BAD", "SAT", "SAT_TEMPLATE", "EDGE", "NO_DATA", "INTRP", "CR")
 
 _STAR_RADIUS = 6.0
 _STAR_SNR = (20.0, 1000.0)

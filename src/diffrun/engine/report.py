@@ -34,7 +34,7 @@ from diffrun.repository.gen2 import Repository
 
 _FILES = ("differenceExp", "matchedExp", "diaSrc", "kernel", "metadata")
 #: Planes whose pixels are not shown in the difference.
-_UNUSABLE = ("BAD", "SAT", "EDGE", "NO_DATA")
+_UNUSABLE = ("BAD", "SAT", "SAT_TEMPLATE", "EDGE", "NO_DATA")
 _SUBTRACT = "imageDifference:subtract."
 
 
