@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+import diffrun
+
 CHECKOUT = Path(__file__).resolve().parents[2]
 PAGES = sorted(CHECKOUT.glob("*.md")) + sorted((CHECKOUT / "docs").rglob("*.md"))
 LINK = re.compile(r"\]\((?!https?:|#)([^)#\s]+)")
@@ -52,6 +54,10 @@ def test_commands_are_understood(command: str, tmp_path: Path) -> None:
         timeout=120,
         check=False,
         cwd=tmp_path,
-        env={**os.environ, "XDG_CACHE_HOME": str(tmp_path)},
+        env={
+            **os.environ,
+            "XDG_CACHE_HOME": str(tmp_path),
+            "PYTHONPATH": str(Path(diffrun.__file__).parents[1]),
+        },
     )
     assert done.returncode == 0, done.stderr
