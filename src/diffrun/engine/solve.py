@@ -160,8 +160,8 @@ def solve(
     """Fit the kernel; drop pixels and candidates that do not follow it, and fit again.
 
     A candidate whose residuals are larger than its noise, for its motion or its place on the detector, is
-    weighed down by its chi squared and not dropped: the bright stars know the kernel sum best. One whose flux
-    is not the common one is dropped.
+    weighed down by its chi squared and not dropped: the bright stars know the kernel sum best. One whose
+    flux is not the common one is dropped.
 
     Parameters
     ----------
@@ -196,8 +196,8 @@ def solve(
         if iteration == iterations:
             break
         power = _power(kernel)
-        doubt = np.maximum(chi2, 1.0)
         signals = [stamp.model(kernel) - np.median(stamp.model(kernel)) for stamp in stamps]
+        doubt = np.maximum(chi2, 1.0)
         good = [_followers(*each, power) for each in zip(stamps, signals, residuals, doubt, strict=True)]
         used = np.array(
             [

@@ -29,8 +29,9 @@ from diffrun.files.afw.kernel import LinearCombinationKernel
 
 #: Half width of the PSF stamps of the difference: LSST's largest PSF model has a side of 45.
 _PSF_HALF = 22
-#: Half width of the stamps in which the kernel is fitted.
-_FIT_HALF = 22
+#: Half width of the stamps in which the kernel is fitted, in FWHM of the wider PSF, and its bounds in pixels.
+#: Smaller stamps miss the wings, larger ones bring in more noise.
+_FIT_REACH, _FIT_HALF = 4.5, (10, 26)
 #: Side of the cells of the residual background of the difference.
 _BACKGROUND_CELL = 128
 #: Significance below which a pixel counts as blank sky there.
@@ -202,7 +203,8 @@ def match(
     log.info("Subtracting images")
     hidden = 1.0 if pair.plain_power is None else float(pair.plain_power.mean())
     target = pair.plain.replace(variance=pair.plain.variance * np.float32(hidden))
-    stamps = solve.cut(pair.convolved, target, chosen, basis, _FIT_HALF)
+    half = int(np.clip(_FIT_REACH * FWHM_PER_SIGMA * wide, *_FIT_HALF))
+    stamps = solve.cut(pair.convolved, target, chosen, basis, half)
     solution = solve.solve(
         stamps,
         basis,
