@@ -39,7 +39,7 @@ MATCH_RADIUS = 3.0
 BLEND_REACH = 2.5
 #: How far a saturated star spoils its surroundings, pixels.
 SATURATED_REACH = 40.0
-DEFECTS = ("BAD", "SAT", "EDGE", "NO_DATA", "CR", "INTRP")
+DEFECTS = ("BAD", "SAT", "SAT_TEMPLATE", "EDGE", "NO_DATA", "CR", "INTRP")
 
 Array = NDArray[np.float64]
 
@@ -59,18 +59,10 @@ class Changes:
     clean: NDArray[np.bool_]
 
 
-def run(command: str, science: int, template: int, folder: Path) -> tuple[dict[str, Any], float]:
-    """Run ``diffrun`` and return what it prints for machines, with the seconds it took."""
-    words = [
-        command,
-        "--science",
-        str(science),
-        "--template",
-        str(template),
-        "--output",
-        str(folder),
-        "--json",
-    ]
+def run(words: list[str], science: int, template: int, folder: Path) -> tuple[dict[str, Any], float]:
+    """Run ``diffrun`` (and its options) and return what it prints for machines, with the seconds it took."""
+    pair = ["--science", str(science), "--template", str(template)]
+    words = [*words, *pair, "--output", str(folder), "--json"]
     before = time.monotonic()
     done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=False, timeout=600)
     if done.returncode != 0:
@@ -78,9 +70,8 @@ def run(command: str, science: int, template: int, folder: Path) -> tuple[dict[s
     return json.loads(done.stdout), time.monotonic() - before
 
 
-def changes(summary: dict[str, Any], difference: Exposure) -> Changes:
+def changes(summary: dict[str, Any], difference: Exposure, root: Path, truth: Table) -> Changes:
     """True changes on this difference: objects that stay where they are, and both ends of those that move."""
-    root, truth = unpack(), Table.read(truth_path(), format="ascii.ecsv")
     science, template = (
         truth[truth["visit"] == summary[side]["visit"]] for side in ("science", "template")
     )  # both hold every object once, in the same order
@@ -149,16 +140,19 @@ def fwhm(difference: Exposure) -> float:
     return float(2.3548 * np.sqrt(psf.sum() ** 2 / (psf**2).sum() / (4 * np.pi)))
 
 
-def measure(summary: dict[str, Any], seconds: float) -> dict[str, float]:
+def measure(summary: dict[str, Any], seconds: float, root: Path, truth: Table) -> dict[str, float]:
     """Every number that ``expected.yaml`` may bound."""
     difference = read_exposure(Path(summary["files"]["difference"]))
     sources = read_catalog(Path(summary["files"]["catalogue"]))
-    true = changes(summary, difference)
+    true = changes(summary, difference, root, truth)
     found = detections(true, sources)
+    faint = true.clean & (true.snr >= 6) & (true.snr < 8)
     return {
         "sources": float(len(sources)),
         "complete_8": share(found >= 0, true.clean & (true.snr >= 8)),
-        "complete_6_8": share(found >= 0, true.clean & (true.snr >= 6) & (true.snr < 8)),
+        "complete_6_8": share(found >= 0, faint),
+        "found_6_8": float((faint & (found >= 0)).sum()),
+        "true_6_8": float(faint.sum()),
         "unmatched": float(unmatched(true, sources, difference)),
         **fluxes(true, found, sources),
         "noise_ratio": summary["noise_ratio"],
@@ -192,7 +186,7 @@ def share(found: NDArray[np.bool_], among: NDArray[np.bool_]) -> float:
 def unmatched(true: Changes, sources: Catalog, difference: Exposure) -> int:
     """Detections that are no change, nor within reach of a saturated star or another change's blend."""
     x, y = positions(sources)
-    saturated = difference.has("SAT")
+    saturated = difference.has("SAT", "SAT_TEMPLATE")
     far = distance_transform_edt(~saturated) if saturated.any() else np.full(difference.shape, np.inf)
     real = true.snr > 3
     reach = BLEND_REACH * fwhm(difference)
@@ -206,17 +200,22 @@ def unmatched(true: Changes, sources: Catalog, difference: Exposure) -> int:
     return count
 
 
-def fluxes(true: Changes, found: NDArray[np.int64], sources: Catalog) -> dict[str, float]:
-    """How true the PSF fluxes of clean changes above S/N 8 are."""
+def matched_fluxes(true: Changes, found: NDArray[np.int64], sources: Catalog) -> tuple[Array, Array, Array]:
+    """Flux, its error and the true flux of clean changes above S/N 8."""
     use = true.clean & (found >= 0) & (true.snr >= 8)
     flux, error = (np.asarray(column, float)[found[use]] for column in sources.flux("slot_PsfFlux"))
-    expected = true.flux[use]
+    return flux, error, true.flux[use]
+
+
+def fluxes(true: Changes, found: NDArray[np.int64], sources: Catalog) -> dict[str, float]:
+    """How true the PSF fluxes of clean changes above S/N 8 are."""
+    flux, error, expected = matched_fluxes(true, found, sources)
     weight = 1 / error**2
     bias = float((weight * flux * expected).sum() / (weight * expected**2).sum() - 1)
     return {
         "flux_bias": bias,
         "pull_std": float(np.std((flux - expected) / error)),
-        "measured": float(use.sum()),
+        "measured": float(len(flux)),
     }
 
 
@@ -247,12 +246,13 @@ def main() -> int:
         "--diffrun", default=str(Path(sys.executable).with_name("diffrun")), help="the command"
     )
     options = parser.parse_args()
-    results = {}
+    results, root = {}, unpack()
+    truth = Table.read(truth_path(), format="ascii.ecsv")
     with tempfile.TemporaryDirectory(prefix="diffrun-regression-") as folder:
         for pair in options.pair or expected:
             science, template = map(int, pair.split("-"))
-            summary, seconds = run(options.diffrun, science, template, Path(folder) / pair)
-            results[pair] = measure(summary, seconds)
+            summary, seconds = run([options.diffrun], science, template, Path(folder) / pair)
+            results[pair] = measure(summary, seconds, root, truth)
     return show(results, expected)
 
 

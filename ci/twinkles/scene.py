@@ -174,17 +174,17 @@ def _lenses(rng: Generator, scene: Scene, taken: list[tuple[float, float]]) -> N
 
 
 def _supernovae(rng: Generator, scene: Scene, taken: list[tuple[float, float]]) -> None:
-    """Thirty-six: half about the first night, half about the last two; every fourth without a host."""
+    """Seventy-two: half about the first night, half about the last two; every fourth without a host."""
     hosts = [g for g in scene.fixed if g.kind == "galaxy" and g.number > 1000 and g.r < 24.3]
     order = [hosts[k] for k in rng.permutation(len(hosts))]
-    for i in range(36):
+    for i in range(72):
         host, place = (0, _lonely(rng, taken)) if i % 4 == 0 else _on_host(rng, order, taken)
         taken.append(place)
         explosion = LAST_NIGHT - rng.uniform(8, 75)
         if i % 2 == 0:
             # Half of the first night's are old and red, the others young and blue: g and r differ both ways.
             explosion = FIRST_NIGHT - (rng.uniform(52, 85) if i % 4 == 2 else rng.uniform(8, 50))
-        peak = float(np.linspace(20.2, 24.1, 18)[i // 2] + rng.uniform(-0.1, 0.1))
+        peak = float(np.linspace(20.2, 24.1, 36)[i // 2] + rng.uniform(-0.1, 0.1))
         curve = Supernova(explosion, peak, rng.uniform(3.5, 5.5), rng.uniform(22, 40))
         scene.injected.append(Injected(6000 + i, "supernova", *_sky(*place), curve, host))
 

@@ -307,7 +307,7 @@ def test_enough_changes_both_ways_in_every_pair(tables: tuple[Table, Table]) -> 
     truth = tables[0]
     first = truth[truth["visit"] == 230]
     kinds = dict(zip(*np.unique(first["kind"], return_counts=True), strict=True))
-    assert kinds == {"supernova": 36, "quasar": 20, "variable": 10, "asteroid": 3}
+    assert kinds == {"supernova": 72, "quasar": 20, "variable": 10, "asteroid": 3}
     hosts = np.asarray(first["host"][first["kind"] == "supernova"])
     assert (hosts > 0).sum() >= 20 and (hosts == 0).sum() >= 5
     assert len(np.unique(first["host"][first["kind"] == "quasar"])) == 5

@@ -16,7 +16,7 @@ from diffrun.files.afw.kernel import LinearCombinationKernel
 from diffrun.files.afw.psf import KernelPsf
 
 #: Part of the kernel that must fall on data, for a value, and for a value that needs no flag.
-_ENOUGH, _COMPLETE = 0.97, 0.999
+_ENOUGH, _COMPLETE = 0.99, 0.999
 
 
 @dataclass(frozen=True)
