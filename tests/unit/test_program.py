@@ -142,7 +142,7 @@ def test_the_template_has_its_own_filter(original: Path, tmp_path: Path, run: Ru
     status, _, err = run(*recipe(original, tmp_path / "out", template="visit=3"))
     assert status == 0
     assert "Fetching calexp ({'visit': 3, 'filter': 'g', 'raft': '2,2', 'sensor': '1,1'}) as template." in err
-    assert "imageDifference WARN: The science image is in filter r, the template in filter g" in err
+    assert "imageDifference INFO: The science image is in filter r, the template in filter g" in err
     assert read_exposure(tmp_path / "out" / FOLDER / "matchexp-S11.fits").filter == "g"
 
 
@@ -162,6 +162,16 @@ def test_same_bytes_whatever_surrounds_it(original: Path, made: tuple[Path, str]
     assert (tmp_path / "b" / "deepDiff" / "v3-fg" / "R22" / "diffexp-S11.fits").is_file()
     for name in files(output):
         assert (output / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
+
+
+def test_same_bytes_with_one_thread(original: Path, made: tuple[Path, str], tmp_path: Path) -> None:
+    """FFTs and compiled loops take as many threads as there are processors to run on."""
+    pinned = "import os, runpy, sys; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); "
+    command = [sys.executable, "-c", pinned + "runpy.run_module('diffrun.engine', run_name='__main__')"]
+    ended = subprocess.run([*command, *recipe(original, tmp_path / "one")], check=False)
+    assert ended.returncode == 0
+    for name in files(made[0]):
+        assert (made[0] / name).read_bytes() == (tmp_path / "one" / name).read_bytes(), name
 
 
 def test_a_second_run_must_agree(original: Path, tmp_path: Path, run: Run) -> None:

@@ -192,5 +192,5 @@ def require(candidates: Candidates, needed: int, where: str) -> None:
     )
     raise NoStarsError(
         f"{len(candidates)} kernel candidates {where}, {needed} needed ({causes})",
-        "choose a pair with more stars in common, or lower subtract.kernel['AL'].detectionConfig.detThreshold",
+        "choose a pair with more common stars, or lower subtract.kernel['AL'].detectionConfig.detThreshold",
     )

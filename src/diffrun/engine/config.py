@@ -52,6 +52,7 @@ HONOURED = frozenset(
         "subtract.kernel['AL'].alardDegGauss",
         "subtract.kernel['AL'].alardGaussBeta",
         "subtract.kernel['AL'].alardMinSig",
+        "subtract.kernel['AL'].alardMinSigDeconv",
         "subtract.kernel['AL'].alardNGauss",
         "subtract.kernel['AL'].detectionConfig.detThreshold",
         "subtract.kernel['AL'].fitForBackground",

@@ -17,7 +17,7 @@ from diffrun.engine.smoothpsf import fit_field, full_convolution
 from diffrun.files.afw.kernel import LinearCombinationKernel, chebyshev_terms
 
 Float = NDArray[np.float32]
-_WORKERS = os.cpu_count() or 1
+_WORKERS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def term_maps(kernel: LinearCombinationKernel, shape: tuple[int, int], xy0: tuple[int, int]) -> list[Float]:

@@ -51,12 +51,12 @@ def read(repository: Repository, science: DataId, template: DataId, config: Imag
     if science.visit == template.visit:
         _LOG.warning("Science image and template are the same visit, %d", science.visit)
     if science.filter != template.filter:
-        _LOG.warning(
+        _LOG.info(
             "The science image is in filter %s, the template in filter %s: colours will pass for changes",
             science.filter, template.filter,
         )  # fmt: skip
     sources = _sources(repository, science) if config.doSelectSources else None
-    return Inputs(exposure, reference, sources, None, science.ccd_exposure_id << _SOURCE_BITS)
+    return Inputs(exposure, reference, sources, science.ccd_exposure_id << _SOURCE_BITS)
 
 
 def _calexp(repository: Repository, data_id: DataId, add_background: bool) -> Exposure:

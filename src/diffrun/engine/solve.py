@@ -84,6 +84,58 @@ class Stamp:
 
 
 @dataclass(frozen=True)
+class Trial:
+    """A candidate as the latest kernel sees it.
+
+    Attributes
+    ----------
+    weights : `numpy.ndarray`, (pixels,)
+        Inverse variance of the pixels in use, 0 of the others.
+    signal : `numpy.ndarray`, (pixels,)
+        Model of the star on the target.
+    doubt : `float`
+        Factor by which its residuals exceed its noise: what its variance is multiplied with.
+    used : `bool`
+        Whether it has the common flux, and most of its pixels.
+    """
+
+    stamp: Stamp
+    weights: Array
+    signal: Array
+    doubt: float = 1.0
+    used: bool = True
+
+    def residual(self, kernel: LinearCombinationKernel, fit_background: bool) -> Array:
+        """What the kernel leaves of the target, (pixels,)."""
+        difference = self.stamp.target - self.stamp.model(kernel)
+        return _project(difference, self.weights) if fit_background else difference
+
+    def chi2(self, residual: Array) -> float:
+        """Reduced chi squared of the pixels in use."""
+        return float((self.weights * residual**2).sum() / max(int(np.count_nonzero(self.weights)) - 1, 1))
+
+    def revised(self, kernel: LinearCombinationKernel, residual: Array, power: float) -> Trial:
+        """The candidate with the pixels, the signal and the doubt that a kernel gives it."""
+        model = self.stamp.model(kernel)
+        signal = model - np.median(model)
+        doubt = max(self.chi2(residual), 1.0)
+        sigmas = residual * np.sqrt(_weights(self.stamp, self.stamp.usable, signal, power) / doubt)
+        good = self.stamp.usable & (np.abs(sigmas) < _PIXEL_CLIP)
+        used = bool(good.mean() > 0.5) and self._has_common_flux(signal, residual, doubt, power)
+        return Trial(self.stamp, _weights(self.stamp, good, signal, power), signal, doubt, used)
+
+    def _has_common_flux(self, signal: Array, residual: Array, doubt: float, power: float) -> bool:
+        hidden = power * float(
+            self.weights @ self.stamp.noise[:, 1]
+        )  # the model's own noise, in both products
+        strength = float(self.weights @ signal**2) - hidden
+        if strength <= 0:
+            return False
+        excess = (float(self.weights @ (signal * residual)) + hidden) / strength
+        return bool(abs(excess) < max(_FLUX_CLIP * np.sqrt(doubt / strength), _FLUX_TOLERANCE))
+
+
+@dataclass(frozen=True)
 class Solution:
     """The matching kernel and how well it was determined.
 
@@ -181,37 +233,34 @@ def solve(
     NoStarsError
         When no candidate is left.
     """
-    used, doubt = np.ones(len(stamps), bool), np.ones(len(stamps))
-    good = [stamp.usable.copy() for stamp in stamps]
-    signals = [stamp.first_guess() for stamp in stamps]
     power = 1.0 / (4 * np.pi)
+    trials = [_first_trial(stamp, power) for stamp in stamps]
     for iteration in range(iterations + 1):
-        fitted_order = affordable_order(int(used.sum()), order)
-        weights = [_weights(*each, power) for each in zip(stamps, good, signals, strict=True)]
-        shares = [w / d for w, d, use in zip(weights, doubt, used, strict=True) if use]
-        kept = [stamp for stamp, use in zip(stamps, used, strict=True) if use]
-        kernel, condition = _fit(kept, shares, basis, box, fitted_order, fit_background)
-        residuals = [_residual(*each, kernel, fit_background) for each in zip(stamps, weights, strict=True)]
-        chi2 = np.array([_chi2(*each) for each in zip(residuals, weights, strict=True)])
-        if iteration == iterations:
-            break
-        power = _power(kernel)
-        signals = [stamp.model(kernel) - np.median(stamp.model(kernel)) for stamp in stamps]
-        doubt = np.maximum(chi2, 1.0)
-        good = [_followers(*each, power) for each in zip(stamps, signals, residuals, doubt, strict=True)]
-        used = np.array(
-            [
-                _constant(*each, power)
-                for each in zip(stamps, good, signals, residuals, weights, doubt, strict=True)
-            ]
-        )
-        if not used.any():
+        kept = [trial for trial in trials if trial.used]
+        if not kept:
             raise NoStarsError(
                 f"none of {len(stamps)} kernel candidates follows a common kernel",
                 "the two images may be misaligned, or most stars variable or masked",
             )
-    mismatch = _mismatch(weights, signals, residuals)
-    return Solution(kernel, used, chi2, fitted_order, condition, mismatch)
+        fitted_order = affordable_order(len(kept), order)
+        kernel, condition = _fit(kept, basis, box, fitted_order, fit_background)
+        residuals = [trial.residual(kernel, fit_background) for trial in trials]
+        if iteration < iterations:
+            power = _power(kernel)
+            trials = [t.revised(kernel, r, power) for t, r in zip(trials, residuals, strict=True)]
+    return Solution(
+        kernel=kernel,
+        used=np.array([trial.used for trial in trials]),
+        chi2=np.array([t.chi2(r) for t, r in zip(trials, residuals, strict=True)]),
+        order=fitted_order,
+        condition=condition,
+        mismatch=_mismatch(trials, residuals),
+    )
+
+
+def _first_trial(stamp: Stamp, power: float) -> Trial:
+    signal = stamp.first_guess()
+    return Trial(stamp, _weights(stamp, stamp.usable, signal, power), signal)
 
 
 def _power(kernel: LinearCombinationKernel) -> float:
@@ -241,28 +290,24 @@ def _project(columns: Array, weights: Array) -> Array:
 
 
 def _fit(
-    stamps: list[Stamp],
-    weights: list[Array],
-    basis: GaussianBasis,
-    box: Box,
-    order: int,
-    fit_background: bool,
+    trials: list[Trial], basis: GaussianBasis, box: Box, order: int, fit_background: bool
 ) -> tuple[LinearCombinationKernel, float]:
-    """One linear solution with the given weights of the pixels of each candidate."""
+    """One linear solution, and the condition number of its equations."""
     n_bases, n_terms = len(basis.mixing), (order + 1) * (order + 2) // 2
     size = 1 + (n_bases - 1) * n_terms
-    matrix, expected, vector = np.zeros((size, size)), np.zeros((size, size)), np.zeros(size)
+    matrix, noise, vector = np.zeros((size, size)), np.zeros((size, size)), np.zeros(size)
     flat = basis.images.reshape(n_bases, -1)
     gram = flat @ flat.T
-    for stamp, w in zip(stamps, weights, strict=True):
+    for trial in trials:
+        stamp, w = trial.stamp, trial.weights / trial.doubt
         design, target = stamp.design, stamp.target
         if fit_background:
             design, target = _project(design, w), _project(target, w)
         expand = _expansion(chebyshev_terms(stamp.x, stamp.y, order, box), n_bases)
         matrix += expand.T @ ((design * w[:, None]).T @ design) @ expand
-        expected += expand.T @ (float(w @ stamp.noise[:, 1]) * gram) @ expand
+        noise += expand.T @ (float(w @ stamp.noise[:, 1]) * gram) @ expand
         vector += expand.T @ (design.T @ (w * target))
-    solution, condition = _debiased(matrix, expected, vector)
+    solution, condition = _debiased(matrix, noise, vector)
     coefficients = np.zeros((n_bases, n_terms))
     coefficients[0, 0] = solution[0]
     coefficients[1:] = solution[1:].reshape(n_bases - 1, n_terms)
@@ -298,45 +343,11 @@ def _debiased(matrix: Array, noise: Array, vector: Array) -> tuple[Array, float]
     return solution, float(values[-1] / max(values[0], 1e-300))
 
 
-def _residual(stamp: Stamp, weights: Array, kernel: LinearCombinationKernel, fit_background: bool) -> Array:
-    difference = stamp.target - stamp.model(kernel)
-    return _project(difference, weights) if fit_background else difference
-
-
-def _chi2(residual: Array, weights: Array) -> float:
-    """Reduced chi squared of the pixels in use."""
-    return float((weights * residual**2).sum() / max(int(np.count_nonzero(weights)) - 1, 1))
-
-
-def _followers(stamp: Stamp, signal: Array, residual: Array, doubt: float, power: float) -> NDArray[np.bool_]:
-    """Usable pixels that lie within the clip of the model."""
-    sigmas = residual * np.sqrt(_weights(stamp, stamp.usable, signal, power) / doubt)
-    return np.asarray(stamp.usable & (np.abs(sigmas) < _PIXEL_CLIP))
-
-
-def _constant(
-    stamp: Stamp,
-    good: NDArray[np.bool_],
-    signal: Array,
-    residual: Array,
-    weights: Array,
-    doubt: float,
-    power: float,
-) -> bool:
-    """Whether a candidate has most of its pixels, and the flux that the common kernel gives it."""
-    hidden = power * float(weights @ stamp.noise[:, 1])  # the model's own noise, in both products below
-    strength = float(weights @ signal**2) - hidden
-    if good.mean() <= 0.5 or strength <= 0:
-        return False
-    excess = (float(weights @ (signal * residual)) + hidden) / strength
-    return abs(excess) < max(_FLUX_CLIP * np.sqrt(doubt / strength), _FLUX_TOLERANCE)
-
-
-def _mismatch(weights: list[Array], signals: list[Array], residuals: list[Array]) -> float:
-    """Median over the bright stamps of what is left beyond the noise, in units of the signal."""
+def _mismatch(trials: list[Trial], residuals: list[Array]) -> float:
+    """Median over the bright candidates of what is left beyond the noise, in units of the signal."""
     excesses = []
-    for w, signal, residual in zip(weights, signals, residuals, strict=True):
-        count, strength = int(np.count_nonzero(w)), float(w @ signal**2)
+    for trial, residual in zip(trials, residuals, strict=True):
+        count, strength = int(np.count_nonzero(trial.weights)), float(trial.weights @ trial.signal**2)
         if strength > _TELLING * count:
-            excesses.append((float(w @ residual**2) - count) / strength)
+            excesses.append((float(trial.weights @ residual**2) - count) / strength)
     return float(np.sqrt(max(np.median(excesses), 0.0))) if excesses else 0.0

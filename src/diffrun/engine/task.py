@@ -48,7 +48,6 @@ class Inputs:
     science: Exposure
     template: Exposure
     science_sources: Catalog | None
-    template_sources: Catalog | None
     source_id_base: int
 
 
@@ -167,7 +166,7 @@ def choose(
     threshold = active.detectionConfig.detThreshold
     science = pair.science
     if sources is None:
-        log.warning("Source selection: no src product, detecting stars instead")
+        log.info("Source selection via detection")
         found = stars.from_image(
             science, smoothpsf.smooth(science.psf, field_box(science), _PSF_HALF), threshold
         )
@@ -191,7 +190,9 @@ def match(
     """Fit the matching kernel to the candidates."""
     active = config.subtract.kernel.active
     narrow, wide = sorted(sigmas)
-    widths = al.matching_sigmas(narrow, wide, active.alardMinSig, active.alardNGauss, active.alardGaussBeta)
+    sharpens = pair.convolve_template != (sigmas[1] <= sigmas[0])
+    smallest = active.alardMinSigDeconv if sharpens else active.alardMinSig
+    widths = al.matching_sigmas(narrow, wide, smallest, active.alardNGauss, active.alardGaussBeta)
     size = al.kernel_size(
         widths,
         FWHM_PER_SIGMA * wide,
