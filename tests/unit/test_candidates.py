@@ -42,7 +42,7 @@ def test_the_mode_is_where_most_are(seed):
 def test_an_unusable_pixel_in_the_core_is_enough():
     science, found = field(1)
     mask = science.mask.copy()
-    mask[int(round(found.y[3])) + 2, int(round(found.x[3]))] = 1 << 1
+    mask[round(found.y[3]) + 2, round(found.x[3])] = 1 << 1
     kept = stars.with_clean_cores(found, [science, science.replace(mask=mask)], core=5.0, border=6)
     assert found.x[3] not in kept.x
     assert kept.rejected == {"unusable pixels": 1}
