@@ -38,6 +38,7 @@ def run(
     site: o.Site = None,
     program: o.Program = None,
     runtime: o.Runtime = None,
+    image: o.Image = None,
     jobs: o.Jobs = None,
     dry_run: o.DryRun = False,
     as_json: o.Json = False,

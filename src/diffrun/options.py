@@ -84,6 +84,7 @@ Runtime = Annotated[
     Text,
     _option(_HOW, "Where it runs (default: native).", "--runtime", metavar="NAME", autocompletion=_runtimes),
 ]
+Image = Annotated[Text, _option(_HOW, "Image for a container runtime.", "--image", metavar="NAME")]
 Jobs = Annotated[Text, _option(_HOW, "Sensors at the same time (default: 1).", "--jobs", "-j", metavar="N")]
 
 DryRun = Annotated[bool, _switch("Print the command, do nothing.", "--dry-run")]

@@ -19,7 +19,8 @@ from diffrun.errors import ConfigError, DataError, RepositoryError, UsageError
 from diffrun.repository.dataid import DataId
 from diffrun.repository.gen2 import Repository
 from diffrun.request import Request
-from diffrun.runtimes import ENGINE, Job, choose
+from diffrun.runtimes import ENGINE, Job, allow, choose, mounts, resolve
+from diffrun.runtimes.image import Image
 from diffrun.settings import Settings
 from diffrun.sites import config_folder
 
@@ -84,6 +85,10 @@ class Plan:
         The run folder.
     jobs : `int`
     versions : `tuple` [(`str`, `str`), ...]
+        Of the engine in this Python; empty where an image holds the program.
+    image : `Image`, optional
+    reads : `tuple` [`pathlib.Path`, ...]
+        Folders and files outside the repository that its inputs are links to.
     """
 
     program: str
@@ -99,6 +104,8 @@ class Plan:
     output: Path
     jobs: int
     versions: tuple[tuple[str, str], ...]
+    image: Image | None = None
+    reads: tuple[Path, ...] = ()
 
     @property
     def name(self) -> str:
@@ -115,6 +122,7 @@ class Plan:
             "configfiles": [item.sha256 for item in self.configfiles],
             "config": list(self.config),
             "versions": dict(self.versions),
+            **({"image": self.image.id} if self.image else {}),
         }
 
     @property
@@ -134,8 +142,8 @@ class Plan:
         words += [word for item in self.configfiles for word in ("--configfile", str(item.path))]
         words += [word for override in self.config for word in ("--config", override)]
         words += ["-j", str(self.jobs)] if self.jobs > 1 else []
-        reads = (self.repository, *(item.path for item in self.configfiles))
-        return Job(ENGINE, tuple(words), reads, output)
+        configs = tuple(item.path for item in self.configfiles)
+        return Job(ENGINE, tuple(words), (self.repository, *self.reads), output, configs, self.jobs)
 
     def as_dict(self) -> dict[str, Any]:
         """For the record and ``--dry-run --json``."""
@@ -148,10 +156,11 @@ class Plan:
             "own_subset": self.own_subset,
             "output": str(self.output),
             "jobs": self.jobs,
+            **({"container": self.image.as_dict()} if self.image else {}),
         }
 
     def __str__(self) -> str:
-        return str(choose(self.program, self.runtime).command(self.job(self.output)))
+        return str(choose(self.program, self.runtime, self.image).command(self.job(self.output)))
 
 
 def _words(keys: dict[str, Any]) -> list[str]:
@@ -180,12 +189,14 @@ def make(request: Request, settings: Settings) -> Plan:
     DataError
         If an input cannot be read.
     """
-    choose(settings.program.value, settings.runtime.value)
+    allow(settings.program.value, settings.runtime.value)
     root = settings.repo.value if settings.repo.value is not None else _own_subset()
     repository = Repository.open(root)
     science, template = _data_ids(repository, request)
     output = settings.output.value or settings.output_root.value / request.name
     _refuse_inside(output, repository)
+    image = resolve(settings.program.value, settings.runtime.value, settings.image.value)
+    inputs = _inputs(repository, (*science, *template))
     return Plan(
         program=settings.program.value,
         runtime=settings.runtime.value,
@@ -194,12 +205,14 @@ def make(request: Request, settings: Settings) -> Plan:
         own_subset=settings.repo.value is None,
         science=science,
         template=template,
-        inputs=_inputs(repository, (*science, *template)),
+        inputs=inputs,
         configfiles=_configfiles(request),
         config=request.config,
         output=output,
         jobs=settings.jobs.value,
-        versions=versions(),
+        versions=() if image else versions(),
+        image=image,
+        reads=_reads(repository, inputs) if image else (),
     )
 
 
@@ -239,6 +252,13 @@ def _refuse_inside(output: Path, repository: Repository) -> None:
     for folder in repository.chain:
         if place == folder or folder in place.parents:
             raise UsageError(f"the output {output} lies in the repository {folder}", "give another --output")
+
+
+def _reads(repository: Repository, inputs: Iterable[Input]) -> tuple[Path, ...]:
+    """What a container must be shown beside the repository's own folder."""
+    files = [folder / name for folder in repository.chain for name in ("registry.sqlite3", "_mapper")]
+    found = mounts.reached((repository.root, *repository.chain), (*files, *(item.path for item in inputs)))
+    return tuple(path for path in found if path != repository.root)
 
 
 def _inputs(repository: Repository, data_ids: Sequence[DataId]) -> tuple[Input, ...]:

@@ -25,7 +25,7 @@ SCHEMA = "diffrun.record/1"
 _LARGEST = 64 * 1024 * 1024
 _SHOWN = 3
 #: The parts of a plan that decide its products, the most telling first.
-_DECIDING = ("program", "science", "template", "config", "configfiles", "inputs", "versions")
+_DECIDING = ("program", "image", "science", "template", "config", "configfiles", "inputs", "versions")
 
 
 @dataclass(frozen=True)

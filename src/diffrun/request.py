@@ -31,7 +31,7 @@ class Request:
         Configuration files, absolute, applied in this order after the recipe's own.
     repo, output : `pathlib.Path`, optional
         The repository, and the run folder itself.
-    site, program, runtime : `str`, optional
+    site, program, runtime, image : `str`, optional
     jobs : `int`, optional
         Data ids worked on at the same time.
     """
@@ -49,6 +49,7 @@ class Request:
     site: str | None = None
     program: str | None = None
     runtime: str | None = None
+    image: str | None = None
     jobs: int | None = None
 
     @classmethod
@@ -56,7 +57,7 @@ class Request:
         """Read what was typed, by option name; `UsageError` for the first thing that cannot be meant."""
         readers: dict[str, Callable[[str, str], Any]] = {
             "repo": folder, "output": folder, "jobs": jobs,
-            "site": _as_is, "program": _as_is, "runtime": _as_is,
+            "site": _as_is, "program": _as_is, "runtime": _as_is, "image": _as_is,
             "raft": _plain(parse_raft), "sensor": _plain(parse_sensor),
             "filter": _plain(parse_filter), "template_filter": _plain(parse_filter),
         }  # fmt: skip

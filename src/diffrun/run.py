@@ -17,7 +17,7 @@ from diffrun.enginelog import Listener
 from diffrun.errors import ConfigError, DataError, DiffrunError, OutputError, RepositoryError
 from diffrun.plan import Plan
 from diffrun.repository.dataid import DataId, short_name
-from diffrun.runtimes import REPORT, SURVEY, Job, choose, supervise
+from diffrun.runtimes import REPORT, SURVEY, Job, choose, local, supervise
 from diffrun.settings import Settings
 
 #: How the writer of products and the reader of repositories begin their refusals.
@@ -35,7 +35,8 @@ class Run:
 
     def __init__(self, plan: Plan, settings: Settings, workshop: Path, screen: Screen) -> None:
         self.plan, self.settings, self.workshop, self.screen = plan, settings, workshop, screen
-        self.runtime = choose(plan.program, plan.runtime)
+        self.runtime = choose(plan.program, plan.runtime, plan.image)
+        self.local = local()
         self.seconds: dict[str, float] = {}
         self.warnings: list[str] = []
         self.notes: list[str] = []
@@ -72,7 +73,7 @@ class Run:
         before = time.monotonic()
         job = Job(SURVEY, words, (self.plan.repository,))
         with self.screen.progress() as progress:
-            command = self.runtime.command(job)
+            command = self.local.command(job)
             status, answer = supervise.ask(
                 command, said.append, lambda: progress.running("look at both visits")
             )
@@ -129,7 +130,7 @@ class Run:
         """One call of the report program."""
         said: list[str] = []
         job = Job(REPORT, words, (self.plan.repository,), self.workshop)
-        status, _ = supervise.ask(self.runtime.command(job), said.append, lambda: progress.running("picture"))
+        status, _ = supervise.ask(self.local.command(job), said.append, lambda: progress.running("picture"))
         try:
             found = json.loads((self.workshop / answer).read_bytes()) if status == 0 else None
         except (OSError, ValueError, RecursionError):

@@ -13,6 +13,7 @@ from diffrun import request as asked
 from diffrun import sites
 from diffrun.errors import ConfigError, UsageError
 from diffrun.request import Request
+from diffrun.runtimes import image
 
 PROGRAMS = ("engine", "stack")
 RUNTIMES = ("native", "docker", "podman", "apptainer", "shifter")
@@ -42,6 +43,8 @@ class Settings:
         The run folder; `None` stands for one under ``output_root``, named after the visits.
     output_root : `Value` of `pathlib.Path`
     jobs : `Value` of `int`
+    image : `Value` of `str` or `None`
+        `None` stands for the image that the lock files give to the program.
     """
 
     site: Value[str]
@@ -51,6 +54,7 @@ class Settings:
     output: Value[Path | None]
     output_root: Value[Path]
     jobs: Value[int]
+    image: Value[str | None]
 
     def as_dict(self) -> dict[str, dict[str, Any]]:
         """For the record: each value as JSON has it, and its origin."""
@@ -81,6 +85,7 @@ _PARSERS: Mapping[str, Callable[[str, str], Any]] = {
     "output": asked.folder,
     "output_root": asked.folder,
     "jobs": asked.jobs,
+    "image": image.reference,
 }
 
 
@@ -124,6 +129,7 @@ def _defaults() -> dict[str, Value[Any]]:
         "output": Value(None, "default"),
         "output_root": Value(Path("diffrun-output").absolute(), "default"),
         "jobs": Value(1, "default"),
+        "image": Value(None, "default"),
     }
 
 
@@ -151,5 +157,6 @@ def _of_request(request: Request) -> dict[str, Value[Any]]:
         value = getattr(request, key, None)
         if value is not None:
             option = f"--{key}"
-            found[key] = Value(parse(option, value) if key in ("program", "runtime") else value, option)
+            typed = key in ("program", "runtime", "image")
+            found[key] = Value(parse(option, value) if typed else value, option)
     return found

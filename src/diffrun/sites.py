@@ -19,7 +19,7 @@ import yaml
 import diffrun
 from diffrun.errors import ConfigError
 
-KEYS = ("description", "program", "runtime", "repo", "output_root", "jobs")
+KEYS = ("description", "program", "runtime", "repo", "output_root", "jobs", "image")
 
 _LARGEST = 64 * 1024
 _DEEPEST = 20

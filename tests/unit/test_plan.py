@@ -134,7 +134,7 @@ def test_no_repository(tmp_path: Path) -> None:
         ({"DIFFRUN_RUNTIME": "podman"}, "podman"),
         ({"DIFFRUN_RUNTIME": "apptainer"}, "apptainer"),
         ({"DIFFRUN_RUNTIME": "shifter"}, "shifter"),
-        ({"DIFFRUN_SITE": "cori"}, "use --program engine --runtime native"),
+        ({"DIFFRUN_SITE": "cori"}, "--runtime shifter is not available in this release; use one of native"),
     ],
 )
 def test_what_this_release_cannot_do_is_refused_by_name(

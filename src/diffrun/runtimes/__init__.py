@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Protocol
 
 from diffrun.errors import UsageError
+from diffrun.runtimes.image import Image, default
 
 #: The engine's programs, as module names.
 ENGINE = "diffrun.engine"
@@ -33,22 +35,41 @@ class Job:
         Folders and files that it may only read.
     writes : `pathlib.Path`, optional
         The one folder that it may write to.
+    configs : `tuple` [`pathlib.Path`, ...]
+        Configuration files, which it may only read.
+    parallel : `int`
+        Data ids that it works on at the same time.
     """
 
     module: str
     arguments: tuple[str, ...]
     reads: tuple[Path, ...] = ()
     writes: Path | None = None
+    configs: tuple[Path, ...] = ()
+    parallel: int = 1
 
 
 @dataclass(frozen=True)
 class Command:
-    """An argv list and the whole environment of a child process; prints as the shell line of the same."""
+    """An argv list and the whole environment of a child process; prints as the shell line of the same.
+
+    Attributes
+    ----------
+    argv, environment
+    lifeline : `bool`
+        Whether the child ends its work at the end of its standard input, which is then a pipe of ours.
+    line : `str`
+        The shell line that does the same, where the argv is not meant for people.
+    """
 
     argv: tuple[str, ...]
     environment: tuple[tuple[str, str], ...]
+    lifeline: bool = False
+    line: str = ""
 
     def __str__(self) -> str:
+        if self.line:
+            return self.line
         named = [f"{name}={value}" for name, value in self.environment]
         return shlex.join(["env", "-i", *named, *self.argv])
 
@@ -62,19 +83,57 @@ class Runtime(Protocol):
         """The command that does the job there (pure: nothing is started)."""
 
 
-def choose(program: str, runtime: str) -> Runtime:
-    """The runtime for a program.
+#: Runtime -> its module; each has ``resolve(reference) -> Image`` and the class ``Container(image)``.
+CONTAINERS: dict[str, str] = {}
+
+
+def allow(program: str, runtime: str) -> None:
+    """`UsageError` if this release cannot run the program, or not there."""
+    if runtime != "native" and runtime not in CONTAINERS:
+        known = ", ".join(("native", *CONTAINERS))
+        raise UsageError(f"--runtime {runtime} is not available in this release", f"use one of {known}")
+    if program != "engine" and not CONTAINERS:
+        raise UsageError(f"--program {program} is not available in this release", "use --program engine")
+    if program != "engine" and runtime == "native":
+        known = " or ".join(CONTAINERS)
+        raise UsageError(f"--program {program} runs in an image only", f"give --runtime {known}")
+
+
+def choose(program: str, runtime: str, image: Image | None = None) -> Runtime:
+    """The runtime for a program (pure: nothing is asked or started).
 
     Raises
     ------
     UsageError
         If this release cannot run the program, or not there.
     """
-    remedy = "use --program engine --runtime native"
-    if program != "engine":
-        raise UsageError(f"--program {program} is not available in this release", remedy)
-    if runtime != "native":
-        raise UsageError(f"--runtime {runtime} is not available in this release", remedy)
+    allow(program, runtime)
+    if runtime in CONTAINERS:
+        if image is None:
+            raise UsageError(f"--runtime {runtime} needs an image", "give one with --image")
+        chosen: Runtime = import_module(CONTAINERS[runtime]).Container(image)
+        return chosen
+    return local()
+
+
+def local() -> Runtime:
+    """The runtime of the small programs that only read: always this machine's own Python."""
     from diffrun.runtimes.native import Native
 
     return Native()
+
+
+def resolve(program: str, runtime: str, reference: str | None) -> Image | None:
+    """The image that a run uses, with its sha256: asked for by name, or the one this program has here.
+
+    Raises
+    ------
+    UsageError
+        If there is no such image, or the runtime cannot be reached.
+    """
+    if runtime not in CONTAINERS:
+        if reference is not None:
+            raise UsageError(f"--runtime {runtime} takes no --image", "give a container runtime, or no image")
+        return None
+    resolved: Image = import_module(CONTAINERS[runtime]).resolve(reference or default(program))
+    return resolved

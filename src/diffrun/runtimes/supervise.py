@@ -112,7 +112,7 @@ def _child(command: Command, stdout: IO[bytes] | int, stderr: int) -> Iterator[s
         child = subprocess.Popen(
             command.argv,
             env=dict(command.environment),
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE if command.lifeline else subprocess.DEVNULL,
             stdout=stdout,
             stderr=stderr,
             process_group=0,
@@ -127,7 +127,7 @@ def _child(command: Command, stdout: IO[bytes] | int, stderr: int) -> Iterator[s
         raise
     finally:
         _end(child, signal.SIGKILL)  # workers that the program left behind
-        for stream in (child.stdout, child.stderr):
+        for stream in (child.stdin, child.stdout, child.stderr):
             if stream:
                 stream.close()
 
