@@ -20,7 +20,7 @@ from diffrun.plan import LIBRARIES, versions
 from diffrun.request import Request
 from diffrun.runtimes import ENGINE, Job, choose, supervise
 
-_NEEDED_GIB = 2.0
+_NEEDED_GIB = 3.0
 _CONTAINERS = ("docker", "podman", "apptainer", "shifter")
 
 

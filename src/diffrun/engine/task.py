@@ -32,6 +32,8 @@ _PSF_HALF = 22
 #: Half width of the stamps in which the kernel is fitted, in FWHM of the wider PSF, and its bounds in pixels.
 #: Smaller stamps miss the wings, larger ones bring in more noise.
 _FIT_REACH, _FIT_HALF = 4.5, (10, 26)
+#: Most cells along an axis in which candidates are chosen: on a whole sensor they are larger than configured.
+_MOST_CELLS = 12
 #: Side of the cells of the residual background of the difference.
 _BACKGROUND_CELL = 128
 #: Significance below which a pixel counts as blank sky there.
@@ -173,11 +175,15 @@ def choose(
     else:
         log.info("Source selection via src product")
         found = stars.from_sources(sources, threshold)
-    core = FWHM_PER_SIGMA * max(sigmas)
+    core, (ny, nx) = FWHM_PER_SIGMA * max(sigmas), pair.plain.shape
     found = stars.with_clean_cores(found, [science, pair.template], core, border=int(core) + 1)
     stars.require(found, 1, "seen well in both images")
     found = stars.constant(found, science, pair.template, core)
-    chosen = stars.spread(found, pair.plain, active.sizeCellX, active.sizeCellY, active.nStarPerCell)
+    cells = [
+        max(size, -(-n // _MOST_CELLS))
+        for size, n in zip((active.sizeCellX, active.sizeCellY), (nx, ny), strict=True)
+    ]
+    chosen = stars.spread(found, pair.plain, *cells, active.nStarPerCell)
     stars.require(chosen, 1, "with a common flux ratio")
     total = len(chosen) + sum(chosen.rejected.values())
     log.info("Selected %d / %d sources for Psf matching", len(chosen), total)
