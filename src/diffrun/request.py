@@ -92,8 +92,8 @@ def visit(option: str, text: str | None) -> int:
         raise UsageError(f"{option} is missing", "give both visits: diffrun --science 230 --template 250")
     try:
         return parse_visit(text)
-    except UsageError as error:
-        raise UsageError(f"{option} {text!r} is not a visit", error.remedy or "give a number") from None
+    except UsageError:
+        raise UsageError(f"{option} {text!r} is not a visit", f"give its number, as in {option} 230") from None
 
 
 def jobs(option: str, text: str) -> int:
