@@ -1,0 +1,10 @@
+#!/opt/diffrun/python/bin/python -I
+# SPDX-License-Identifier: BSD-3-Clause
+"""The engine under the name that the contract gives it."""
+
+import sys
+
+from diffrun.engine.__main__ import main
+
+if __name__ == "__main__":
+    sys.exit(main())
