@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A pair of 256-pixel cutouts of the subset, to try a program with: ``python -m diffrun.twinkles.cutout ROOT``.
+"""A pair of 256-pixel cutouts of the subset to try a program with: ``python -m diffrun.twinkles.cutout ROOT``.
 
 They come without the background models: a program is to be told not to add them back.
 """
@@ -41,10 +41,14 @@ def write(root: Path, cache: Path | None = None) -> None:
 def _cut(exposure: Exposure) -> Exposure:
     x, y = _FIRST
     part = (slice(y, y + _SIZE), slice(x, x + _SIZE))
-    planes = (exposure.image[part], exposure.mask[part], exposure.variance[part])
     x0, y0 = exposure.xy0
-    image, mask, variance = (plane.copy() for plane in planes)
-    return replace(exposure, image=image, mask=mask, variance=variance, xy0=(x0 + x, y0 + y))
+    return replace(
+        exposure,
+        image=exposure.image[part].copy(),
+        mask=exposure.mask[part].copy(),
+        variance=exposure.variance[part].copy(),
+        xy0=(x0 + x, y0 + y),
+    )
 
 
 def _within(sources: Catalog, exposure: Exposure) -> Catalog:
