@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A pair of 256-pixel cutouts of the subset to try a program with: ``python -m diffrun.twinkles.cutout ROOT``.
+"""Two 256-pixel cutouts of the subset, to try a program with: ``python -m diffrun.twinkles.cutout ROOT``.
 
 They come without the background models: a program is to be told not to add them back.
 """
