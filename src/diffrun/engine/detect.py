@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import distance_transform_cdt, find_objects, label, maximum_filter
+from scipy.ndimage import binary_dilation, find_objects, label
 
 from diffrun.engine.footprint import Footprint
 from diffrun.engine.kernel import correlate, squared
@@ -20,6 +20,7 @@ from diffrun.files.afw.psf import KernelPsf
 
 Float = NDArray[np.float32]
 Bool = NDArray[np.bool_]
+Index = NDArray[np.intp]
 _NEIGHBOURS = np.ones((3, 3), int)
 
 #: Pixels that tell nothing about a source: left out of the filter, as if the image ended there.
@@ -69,32 +70,37 @@ def detect(
     empty = np.zeros(snr.shape, bool)
     regions.update({sign: empty for sign in (1, -1) if sign not in signs})
     if merge is None:
-        footprints = [f for sign in signs for f in _footprints(regions[sign], peaks[sign], snr, xy0)]
+        footprints = [f for sign in signs for f in _footprints(regions[sign], *peaks[sign], snr, xy0)]
     else:
         both = _grown(regions[1], merge) | _grown(regions[-1], merge)
-        marked = np.logical_or.reduce([peaks[sign] for sign in signs])
-        footprints = _footprints(both, marked, snr, xy0)
+        rows, columns = (np.concatenate([peaks[sign][axis] for sign in signs]) for axis in (0, 1))
+        footprints = _footprints(both, rows, columns, snr, xy0)
     return footprints, regions[1], regions[-1]
 
 
 def _grown(region: Bool, pixels: int) -> Bool:
-    if pixels == 0 or not region.any():
-        return region
-    return np.asarray(distance_transform_cdt(~region, metric="taxicab") <= pixels)
+    """A region grown in the Manhattan metric."""
+    return np.asarray(binary_dilation(region, iterations=pixels)) if pixels and region.any() else region
 
 
-def _peaks(snr: Float, threshold: float) -> Bool:
-    """Pixels over the threshold that no neighbour exceeds."""
-    return np.asarray(
-        (snr >= threshold) & (snr >= maximum_filter(snr, size=3, mode="constant", cval=-np.inf))
-    )
+def _peaks(snr: Float, threshold: float) -> tuple[Index, Index]:
+    """Rows and columns of the pixels over the threshold that no neighbour exceeds."""
+    rows, columns = np.nonzero(snr >= threshold)
+    value, highest = snr[rows, columns], np.ones(len(rows), bool)
+    for down in (-1, 0, 1):
+        for right in (-1, 0, 1):
+            row, column = rows + down, columns + right
+            inside = (row >= 0) & (row < snr.shape[0]) & (column >= 0) & (column < snr.shape[1])
+            highest[inside] &= value[inside] >= snr[row[inside], column[inside]]
+    return rows[highest], columns[highest]
 
 
-def _footprints(region: Bool, marked: Bool, snr: Float, xy0: tuple[int, int]) -> list[Footprint]:
+def _footprints(
+    region: Bool, rows: Index, columns: Index, snr: Float, xy0: tuple[int, int]
+) -> list[Footprint]:
     """One footprint a connected region, with the peaks in it."""
     labels, count = label(region, structure=_NEIGHBOURS)
     boxes = find_objects(labels)
-    rows, columns = np.nonzero(marked)
     owner = labels[rows, columns]
     footprints = []
     for number in range(1, count + 1):

@@ -149,7 +149,7 @@ def _difference(
     found: list[DataId],
     template: dict[str, int | str],
 ) -> int:
-    from diffrun.engine import diasrc, outputrepository
+    from diffrun.engine import blas, diasrc, outputrepository
     from diffrun.engine.processing import Job, process_all
     from diffrun.files.afw.catalog import catalog_to_bytes
 
@@ -159,6 +159,7 @@ def _difference(
     outputrepository.prepare(
         repository, output, config, schema, arguments.clobber_config, arguments.backup_config
     )
+    _LOG.info("Linear algebra: %s", blas.describe())
     jobs = [Job(arguments, settings, data_id, template) for data_id in found]
     return process_all(jobs, output, arguments.processes, arguments.timeout)
 

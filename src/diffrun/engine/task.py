@@ -179,11 +179,11 @@ def choose(
     found = stars.with_clean_cores(found, [science, pair.template], core, border=int(core) + 1)
     stars.require(found, 1, "seen well in both images")
     found = stars.constant(found, science, pair.template, core)
-    cells = [
-        max(size, -(-n // _MOST_CELLS))
-        for size, n in zip((active.sizeCellX, active.sizeCellY), (nx, ny), strict=True)
-    ]
-    chosen = stars.spread(found, pair.plain, *cells, active.nStarPerCell)
+    cell_x, cell_y = (
+        max(active.sizeCellX, -(-nx // _MOST_CELLS)),
+        max(active.sizeCellY, -(-ny // _MOST_CELLS)),
+    )
+    chosen = stars.spread(found, pair.plain, cell_x, cell_y, active.nStarPerCell)
     stars.require(chosen, 1, "with a common flux ratio")
     total = len(chosen) + sum(chosen.rejected.values())
     log.info("Selected %d / %d sources for Psf matching", len(chosen), total)
@@ -286,7 +286,7 @@ def find(
 def remaining_background(difference: Exposure) -> Any:
     """The smooth background of a difference in two passes, the second without what is a source."""
     clean = difference.mask == 0
-    coarse = residual_background(difference.image, clean, 2 * _BACKGROUND_CELL)
+    coarse = residual_background(difference.image, clean, 2 * _BACKGROUND_CELL, stride=2)
     flat = difference.replace(image=difference.image - coarse)
     blank = clean & (np.abs(significance(flat, flat.psf)) < _BLANK)
     return coarse + residual_background(flat.image, blank, _BACKGROUND_CELL)
