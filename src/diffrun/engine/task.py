@@ -32,6 +32,8 @@ _PSF_HALF = 22
 #: Half width of the stamps in which the kernel is fitted, in FWHM of the wider PSF, and its bounds in pixels.
 #: Smaller stamps miss the wings, larger ones bring in more noise.
 _FIT_REACH, _FIT_HALF = 4.5, (10, 26)
+#: Part by which one PSF may be the wider and still be convolved as asked: no kernel sharpens by so little.
+_SAME_SEEING = 0.005
 #: Most cells along an axis in which candidates are chosen: on a whole sensor they are larger than configured.
 _MOST_CELLS = 12
 #: Side of the cells of the residual background of the difference.
@@ -142,16 +144,17 @@ def align(science: Exposure, template: Exposure, config: Config, log: logging.Lo
 def convolves_template(sigmas: tuple[float, ...], config: Config, log: logging.Logger) -> bool:
     """Whether the template is convolved: when asked for, and possible without sharpening it."""
     science, template = (FWHM_PER_SIGMA * sigma for sigma in sigmas)
-    wanted, possible = bool(config.convolveTemplate), template <= science
+    wanted = bool(config.convolveTemplate)
+    sharper = template <= science * (1 + _SAME_SEEING) if wanted else template * (1 + _SAME_SEEING) < science
     widths = f"the FWHM is {science:.2f} px in the science image and {template:.2f} px in the template"
-    if possible == wanted:
+    if sharper == wanted:
         return wanted
     if config.mode == "literal":
         log.warning("convolveTemplate=%s is obeyed although the kernel must sharpen: %s", wanted, widths)
         return wanted
-    name = "template" if possible else "science image"
+    name = "template" if sharper else "science image"
     log.warning("Convolving the %s, which is the sharper: %s", name, widths)
-    return bool(possible)
+    return bool(sharper)
 
 
 def field_box(exposure: Exposure) -> tuple[float, float, float, float]:
@@ -196,7 +199,8 @@ def match(
     """Fit the matching kernel to the candidates."""
     active = config.subtract.kernel.active
     narrow, wide = sorted(sigmas)
-    sharpens = pair.convolve_template != (sigmas[1] <= sigmas[0])
+    plain, convolved = sigmas if pair.convolve_template else reversed(sigmas)
+    sharpens = convolved > plain * (1 + _SAME_SEEING)
     smallest = active.alardMinSigDeconv if sharpens else active.alardMinSig
     widths = al.matching_sigmas(narrow, wide, smallest, active.alardNGauss, active.alardGaussBeta)
     size = al.kernel_size(
