@@ -38,6 +38,8 @@ def fill(exposure: Exposure, name: str) -> Exposure:
         raise DataError(
             f"the {name} image has no usable pixel", "every pixel is NaN, masked NO_DATA or without variance"
         )
+    if not missing.any():
+        return exposure.replace(planes=planes)
     sky, noise = (_typical(plane, ~missing) for plane in (exposure.image, exposure.variance))
     return exposure.replace(
         image=np.where(missing, sky, exposure.image),

@@ -105,8 +105,8 @@ def prepare(exposure: Exposure, name: str) -> tuple[Exposure, float]:
     filled = masks.fill(exposure, name)
     sky = float(np.median(filled.image[::3, ::3]))
     image = filled.image - np.float32(sky)
-    missing = filled.has("NO_DATA")
-    return filled.replace(image=np.where(missing, np.float32(0), image)), sky
+    image[filled.has("NO_DATA")] = 0
+    return filled.replace(image=image), sky
 
 
 def align(science: Exposure, template: Exposure, config: Config, log: logging.Logger) -> tuple[Pair, Any]:
