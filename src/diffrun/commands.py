@@ -86,3 +86,24 @@ def doctor(as_json: o.Json = False) -> None:
     print(json.dumps(report.as_dict(), indent=2) if as_json else report)
     if not report.well:
         raise typer.Exit(1)
+
+
+@app.command()
+def verify(
+    run: o.RunFolder,
+    rerun: o.Rerun = False,
+    as_json: o.Json = False,
+    verbose: o.Verbose = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """Compare a run folder with its record: each file, the record itself, the inputs that it names."""
+    from diffrun import verify as verification
+    from diffrun.request import folder
+
+    if verbose and quiet:
+        raise UsageError("--verbose and --quiet exclude each other", "give one of them")
+    screen = Screen(out=sys.stderr if as_json else sys.stdout, verbosity=verbose - quiet)
+    result = verification.verify(folder("RUN", run), rerun, screen)
+    if as_json:
+        print(json.dumps(result.as_dict(), indent=2))
+    result.refuse()

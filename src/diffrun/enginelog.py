@@ -14,6 +14,7 @@ from diffrun.display import Progress, Screen, clean
 _LINE = re.compile(r"(?P<logger>\S+) (?P<level>FATAL|ERROR|WARN|WARNING|INFO|DEBUG|TRACE): (?P<text>.*)")
 _USAGE = re.compile(r"\S+: error: (?P<text>.*)")
 _FAILED = re.compile(r"Failed (on dataId=\{[^}]*\}|in task initialization): (?P<text>.*)")
+_ALGEBRA = "Linear algebra: "
 
 #: How the stack's words begin -> the stage that begins with them.
 STAGES = (
@@ -46,6 +47,8 @@ class Listener:
         The last FATAL or ERROR message, empty if there was none.
     usage : `bool`
         Whether the failure is a refusal of the command line.
+    blas : `str`
+        The linear algebra that the program says it computes with.
     """
 
     screen: Screen
@@ -57,6 +60,7 @@ class Listener:
     warnings: list[str] = field(default_factory=list)
     failure: str = ""
     usage: bool = False
+    blas: str = "unknown"
     _last: str = ""
     _stage: str = ""
     _since: float = 0.0
@@ -94,6 +98,8 @@ class Listener:
         elif level in ("FATAL", "ERROR"):
             failed = _FAILED.fullmatch(text)
             self.failure, self.usage = failed["text"] if failed else text, False
+        if text.startswith(_ALGEBRA):
+            self.blas = clean(text.removeprefix(_ALGEBRA), 400)
         for words, stage in STAGES:
             if text.startswith(words):
                 self.begin(stage)

@@ -8,8 +8,9 @@
     ├── DataError                   4   a file or an image that cannot be used
     │   ├── NoOverlapError          4   the two visits share no sky
     │   └── NoStarsError            4   too few stars to match the two images
-    └── OutputError                 5   the output cannot be written, or is not ours to replace
-        └── DiskFullError           5   no room left
+    ├── OutputError                 5   the output cannot be written, or is not ours to replace
+    │   └── DiskFullError           5   no room left
+    └── VerificationError           6   a finished run is not what its record says, or cannot be made again
 
 The launcher ends with these codes. ``imageDifference.py`` ends with 2 for a bad command line, 1 when it
 could not start, and otherwise with the number of data ids that failed (at most 127); ``docs/exit-codes.md``
@@ -79,3 +80,9 @@ class OutputError(DiffrunError):
 
 class DiskFullError(OutputError):
     """No room is left where the output goes."""
+
+
+class VerificationError(DiffrunError):
+    """A finished run is not what its record says, or making it again gives other bytes."""
+
+    exit_code = 6

@@ -93,3 +93,6 @@ Verbose = Annotated[bool, _switch("The program's log as well.", "--verbose", "-v
 Quiet = Annotated[bool, _switch("Results and errors only.", "--quiet", "-q")]
 Debug = Annotated[bool, _switch("A traceback if diffrun itself fails.", "--debug")]
 Version = Annotated[bool, _switch("Print the version.", "--version", callback=_print_version, is_eager=True)]
+
+RunFolder = Annotated[str, typer.Argument(metavar="RUN", help="A run folder.", show_default=False)]
+Rerun = Annotated[bool, _option(_HOW, "Make the run again and compare the bytes.", "--rerun", metavar="")]

@@ -17,10 +17,12 @@ from diffrun.repository import paths
 from diffrun.repository.dataid import DataId
 
 RECORD = "record.json"
+CRATE = "ro-crate-metadata.json"
 LOG = "log.txt"
 PICTURE = "picture"
 SUMMARY = "summary"
-_LINKS = ("_parent",)
+PARENT = "_parent"
+_LINKS = (PARENT,)
 _PREFIXES = ("deepDiff", "goodSeeingDiff")
 #: Dataset -> the configuration field that asks for it.
 _PRODUCTS = {
@@ -93,6 +95,11 @@ def _walk(folder: Path) -> Iterator[str]:
             if not stat.S_ISREG(path.lstat().st_mode):
                 raise OutputError(f"the engine left {path.relative_to(folder)}, which is not a plain file")
             yield str(path.relative_to(folder))
+
+
+def links(folder: Path) -> dict[str, str]:
+    """The links that a run folder may have, and where they lead: the parent repository."""
+    return {name: str((folder / name).readlink()) for name in _LINKS if (folder / name).is_symlink()}
 
 
 def prefix(folder: Path) -> str:

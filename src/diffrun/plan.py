@@ -268,11 +268,12 @@ def _inputs(repository: Repository, data_ids: Sequence[DataId]) -> tuple[Input, 
             path = repository.find(dataset, data_id)
             if path is not None:
                 name = next(str(path.relative_to(root)) for root in repository.chain if root in path.parents)
-                found.setdefault(name, _summed(path, name))
+                found.setdefault(name, summed(path, name))
     return tuple(found[name] for name in sorted(found))
 
 
-def _summed(path: Path, name: str) -> Input:
+def summed(path: Path, name: str) -> Input:
+    """A file as an input, with its sum; `RepositoryError` or `DataError` if it cannot be read."""
     try:
         with path.open("rb") as file:
             before = os.fstat(file.fileno())
@@ -286,7 +287,7 @@ def _summed(path: Path, name: str) -> Input:
 def _configfiles(request: Request) -> tuple[Input, ...]:
     """The recipe's own configuration, then the user's files."""
     paths = (config_folder() / "diffimconfig.py", *request.configfile)
-    found = tuple(_summed(path, path.name) for path in paths)
+    found = tuple(summed(path, path.name) for path in paths)
     for item in found:
         if item.size > _LARGEST_CONFIG:
             raise ConfigError(

@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
+import pwd
+import shlex
 import socket
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +24,17 @@ from diffrun.outputs import RECORD, Output
 from diffrun.plan import Plan
 from diffrun.settings import Settings
 
-SCHEMA = "diffrun.record/1"
+SCHEMA = "diffrun.record/2"
+#: Every schema that can be read; the first had no seal, and less of the machine.
+READABLE = ("diffrun.record/1", SCHEMA)
+#: What a batch system or Shifter says of a job, where it runs.
+BATCH = (
+    "SLURM_JOB_ID",
+    "SLURM_ARRAY_JOB_ID",
+    "SLURM_ARRAY_TASK_ID",
+    "SLURM_RESTART_COUNT",
+    "SHIFTER_IMAGE",
+)
 _LARGEST = 64 * 1024 * 1024
 _SHOWN = 3
 #: The parts of a plan that decide its products, the most telling first.
@@ -30,7 +43,7 @@ _DECIDING = ("program", "image", "science", "template", "config", "configfiles",
 
 @dataclass(frozen=True)
 class Happened:
-    """What a run did: when, how long each stage took, what it warned of, what it measured."""
+    """What a run did: when, how long each stage took, what it warned of, what it measured, and with what."""
 
     started: datetime
     finished: datetime
@@ -39,6 +52,9 @@ class Happened:
     survey: Mapping[str, Any]
     summaries: Mapping[str, Any]
     command: str
+    environment: Mapping[str, str]
+    blas: str
+    links: Mapping[str, str]
 
 
 def make(plan: Plan, settings: Settings, happened: Happened, outputs: Iterable[Output]) -> dict[str, Any]:
@@ -48,26 +64,80 @@ def make(plan: Plan, settings: Settings, happened: Happened, outputs: Iterable[O
         "diffrun": diffrun.__version__,
         "plan": plan.as_dict(),
         "settings": settings.as_dict(),
+        "argv": argv(plan),
         "command": happened.command,
+        "environment": dict(happened.environment),
+        "exit": {"code": 0, "meaning": "done"},
         "started": _utc(happened.started),
         "finished": _utc(happened.finished),
         "seconds": {stage: round(spent, 3) for stage, spent in happened.seconds.items()},
-        "platform": here(),
+        "platform": {**here(), "blas": happened.blas},
+        "batch": {name: os.environ[name] for name in BATCH if name in os.environ},
         "inputs": [item.as_dict() for item in plan.inputs],
         "configfiles": [{**item.as_dict(), "text": _text(item.path)} for item in plan.configfiles],
         "warnings": list(happened.warnings),
         "survey": dict(happened.survey),
         "summaries": dict(happened.summaries),
+        "links": dict(happened.links),
         "outputs": [output.as_dict() for output in outputs],
+        "datalad_run": datalad_run(plan),
     }
 
 
+def argv(plan: Plan) -> list[str]:
+    """The ``diffrun`` command that does the same from any folder: pairs of option and value."""
+    words = ["diffrun", "--science", str(plan.science[0].visit), "--template", str(plan.template[0].visit)]
+    for option, side, key in (
+        ("--filter", plan.science, "filter"),
+        ("--template-filter", plan.template, "filter"),
+        ("--raft", plan.science, "raft"),
+        ("--sensor", plan.science, "sensor"),
+    ):
+        values = {str(data_id.as_dict()[key]) for data_id in side}
+        words += [option, *values] if len(values) == 1 else []
+    words += [] if plan.own_subset else ["--repo", str(plan.repository)]
+    words += [word for item in plan.configfiles[1:] for word in ("--configfile", str(item.path))]
+    words += [word for override in plan.config for word in ("--config", override)]
+    words += ["--site", plan.site, "--program", plan.program, "--runtime", plan.runtime]
+    words += ["--image", plan.image.name] if plan.image else []
+    return [*words, "--jobs", str(plan.jobs), "--output", str(plan.output)]
+
+
+def datalad_run(plan: Plan) -> dict[str, Any]:
+    """What ``datalad rerun`` needs, for a dataset whose root is the folder that holds the run folder."""
+    root = plan.output.parent
+    within = [os.path.relpath(item.path, root) for item in (*plan.inputs, *plan.configfiles[1:])]
+    command = [_relative(word, before, root) for before, word in _after(argv(plan))]
+    return {
+        # datalad fills in braces
+        "cmd": shlex.join(command).replace("{", "{{").replace("}", "}}"),
+        "chain": [],
+        "inputs": within,
+        "extra_inputs": [],
+        "outputs": [plan.output.name],
+        "pwd": ".",
+        "dsid": None,
+        "exit": 0,
+    }
+
+
+def _after(words: Sequence[str]) -> Iterable[tuple[str, str]]:
+    return zip(["", *words], words, strict=False)
+
+
+def _relative(word: str, before: str, root: Path) -> str:
+    return os.path.relpath(word, root) if before in ("--repo", "--output", "--configfile") else word
+
+
 def here() -> dict[str, Any]:
-    """The machine, as far as it could matter for a product."""
+    """The machine and the user, as far as they could matter for a product."""
     return {
         "host": socket.gethostname(),
+        "user": _user(),
         "system": platform.platform(),
+        "kernel": platform.release(),
         "machine": platform.machine(),
+        "cpu": _cpu(),
         "libc": " ".join(platform.libc_ver()).strip(),
         "cpus": os.cpu_count(),
         "python": sys.version.split()[0],
@@ -75,9 +145,40 @@ def here() -> dict[str, Any]:
     }
 
 
+def _user() -> str:
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # a number without a name, as in many containers
+        return str(os.getuid())
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or "unknown"
+
+
 def write(folder: Path, record: Mapping[str, Any]) -> None:
-    """Write ``record.json``."""
-    write_bytes(folder / RECORD, (json.dumps(record, indent=2, ensure_ascii=True) + "\n").encode())
+    """Write ``record.json``, closed by its seal."""
+    write_bytes(folder / RECORD, _bytes({**record, "seal": _seal(record)}))
+
+
+def is_sealed(content: bytes, record: Mapping[str, Any]) -> bool:
+    """Whether a record of schema 2 is, to the byte, the one that was written."""
+    return record.get("seal") == _seal(record) and content == _bytes(record)
+
+
+def _seal(record: Mapping[str, Any]) -> str:
+    """The sha256 of the record without its seal."""
+    content = _bytes({key: value for key, value in record.items() if key != "seal"})
+    return "sha256:" + hashlib.sha256(content).hexdigest()
+
+
+def _bytes(record: Mapping[str, Any]) -> bytes:
+    return (json.dumps(record, indent=2, ensure_ascii=True) + "\n").encode()
 
 
 def read(folder: Path) -> dict[str, Any]:
@@ -99,8 +200,10 @@ def read(folder: Path) -> dict[str, Any]:
         found = None
     if not isinstance(found, dict) or not isinstance(found.get("plan"), dict):
         raise OutputError(f"{path} is damaged", remedy)
-    if found.get("schema") != SCHEMA:
-        raise OutputError(f"{path} has the schema {found.get('schema')!r}, not {SCHEMA!r}", remedy)
+    if found.get("schema") not in READABLE:
+        raise OutputError(
+            f"{path} has the schema {found.get('schema')!r}; known are {' and '.join(READABLE)}", remedy
+        )
     return found
 
 
@@ -145,7 +248,8 @@ def _brief(value: Any) -> str:
 
 
 def _text(path: Path) -> str:
-    return path.read_text(encoding="utf-8", errors="replace")
+    """What a configuration file holds, such that its bytes can be had back."""
+    return path.read_bytes().decode("utf-8", "surrogateescape")
 
 
 def _utc(moment: datetime) -> str:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
 
-from diffrun import advice, outputs, record
+from diffrun import advice, crate, outputs, record
 from diffrun.display import Progress, Screen, clean, counted
 from diffrun.enginelog import Listener
 from diffrun.errors import ConfigError, DataError, DiffrunError, OutputError, RepositoryError
@@ -40,6 +40,7 @@ class Run:
         self.seconds: dict[str, float] = {}
         self.warnings: list[str] = []
         self.notes: list[str] = []
+        self.blas = "unknown"
 
     def make(self) -> dict[str, Any]:
         """Survey, engine, report, check, record."""
@@ -60,9 +61,13 @@ class Run:
             survey,
             summaries,
             str(command),
+            dict(command.environment),
+            self.blas,
+            outputs.links(self.workshop),
         )
         made = record.make(self.plan, self.settings, happened, files)
         record.write(self.workshop, made)
+        crate.write(self.workshop, made)
         return made
 
     def survey(self) -> dict[str, Any]:
@@ -104,7 +109,7 @@ class Run:
                     sensors = counted(len(self.plan.science), "sensor")
                     progress.done(sensors, sum(listener.seconds.values()))
         self.seconds |= listener.seconds
-        self.notes = listener.warnings
+        self.notes, self.blas = listener.warnings, listener.blas
         if status != 0:
             raise _failure(
                 status, listener, listener.cause.replace(str(self.workshop), str(self.plan.output))

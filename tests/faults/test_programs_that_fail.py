@@ -30,7 +30,7 @@ def test_a_good_program_is_published_with_its_record(launcher: Launcher, tmp_pat
     assert record["schema"] == SCHEMA
     names = {output["name"] for output in record["outputs"]}
     there = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
-    assert names == there - {"record.json"}
+    assert names == there - {"record.json", "ro-crate-metadata.json"}
     assert record["plan"]["science"] == [{"visit": 230, "filter": "r", "raft": "2,2", "sensor": "1,1"}]
     assert record["plan"]["template"][0]["filter"] == "g"
     assert "the bands differ" in done.stdout

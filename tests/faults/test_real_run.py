@@ -18,7 +18,7 @@ from diffrun.runtimes.native import is_installed
 
 PAIR = ("--science", "230", "--template", "195529")
 #: What a run folder holds beside products: the clock, the host and paths live there alone.
-NOT_PRODUCTS = {"record.json", "log.txt"}
+NOT_PRODUCTS = {"record.json", "log.txt", "ro-crate-metadata.json"}
 
 
 def command(*words: str) -> list[str]:
