@@ -18,7 +18,7 @@ from diffrun.display import clean
 from diffrun.errors import DiffrunError
 from diffrun.plan import LIBRARIES, versions
 from diffrun.request import Request
-from diffrun.runtimes import ENGINE, Job, choose, supervise
+from diffrun.runtimes import ENGINE, Job, allow, choose, resolve, supervise
 
 _NEEDED_GIB = 3.0
 _CONTAINERS = ("docker", "podman", "apptainer", "shifter")
@@ -95,14 +95,18 @@ def _memory() -> Finding:
 def _settings(environment: Mapping[str, str] | None) -> list[Finding]:
     try:
         resolved = settings.resolve(Request(science=0, template=0), environment)
-        runtime = choose(resolved.program.value, resolved.runtime.value)
+        program, runtime = resolved.program.value, resolved.runtime.value
+        allow(program, runtime)
+        image = resolve(program, runtime, resolved.image.value)
     except DiffrunError as error:
         return [Finding("settings", False, str(error))]
     rows = resolved.as_dict()
     found = [
         Finding(name, True, f"{rows[name]['value']} ({rows[name]['origin']})") for name in ("site", "program")
     ]
-    found.append(Finding("runtime", True, f"{runtime.name} ({resolved.runtime.origin})"))
+    found.append(Finding("runtime", True, f"{runtime} ({resolved.runtime.origin})"))
+    if image:
+        found.append(Finding("image", True, f"{image.name}, {image.id} ({resolved.image.origin})"))
     repo = resolved.repo
     good = repo.value is None or repo.value.is_dir()
     shown = repo.value or "the Twinkles subset that comes with diffrun"
@@ -140,5 +144,4 @@ def _engine() -> Finding:
 
 def _containers() -> Finding:
     there = [name for name in _CONTAINERS if shutil.which(name)]
-    seen = f"{', '.join(there) if there else 'none found'} (not used in this release)"
-    return Finding("containers", True, seen)
+    return Finding("containers", True, ", ".join(there) if there else "none found")

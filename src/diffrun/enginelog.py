@@ -15,6 +15,8 @@ _LINE = re.compile(r"(?P<logger>\S+) (?P<level>FATAL|ERROR|WARN|WARNING|INFO|DEB
 _USAGE = re.compile(r"\S+: error: (?P<text>.*)")
 _FAILED = re.compile(r"Failed (on dataId=\{[^}]*\}|in task initialization): (?P<text>.*)")
 _ALGEBRA = "Linear algebra: "
+#: How the entry command of an image begins its first line.
+_ENTERED = "diffrun-entry: "
 
 #: How the stack's words begin -> the stage that begins with them.
 STAGES = (
@@ -49,6 +51,8 @@ class Listener:
         Whether the failure is a refusal of the command line.
     blas : `str`
         The linear algebra that the program says it computes with.
+    entered : `bool`
+        Whether the entry command of an image was reached; until then it is the runtime that speaks.
     """
 
     screen: Screen
@@ -61,6 +65,7 @@ class Listener:
     failure: str = ""
     usage: bool = False
     blas: str = "unknown"
+    entered: bool = False
     _last: str = ""
     _stage: str = ""
     _since: float = 0.0
@@ -86,6 +91,8 @@ class Listener:
         """One line of the program."""
         self.log.write(clean(line) + "\n")
         self.screen.detail(line)
+        if line.startswith(_ENTERED):
+            self.entered = True
         if line.strip():
             self._last = line.strip()
         if usage := _USAGE.fullmatch(line):

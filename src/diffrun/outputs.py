@@ -7,7 +7,7 @@ import hashlib
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,8 @@ PICTURE = "picture"
 SUMMARY = "summary"
 PARENT = "_parent"
 _LINKS = (PARENT,)
+_LARGEST = 8 * 2**30
+_FILES_EACH = 64
 _PREFIXES = ("deepDiff", "goodSeeingDiff")
 #: Dataset -> the configuration field that asks for it.
 _PRODUCTS = {
@@ -44,6 +46,52 @@ class Output:
     def as_dict(self) -> dict[str, Any]:
         """For the record."""
         return {"name": self.name, "bytes": self.size, "sha256": self.sha256}
+
+
+def examine(folder: Path, science: Sequence[DataId], repository: Path) -> None:
+    """Make sure that a program left its products and nothing that could mislead who reads them.
+
+    What runs in a container is not trusted: no link is followed, and nothing is kept that is not a plain file
+    of the caller's own. Files and folders get the modes that the caller's umask gives.
+
+    Raises
+    ------
+    OutputError
+        Naming the first thing that is missing, or must not be there.
+    """
+    for name, target in links(folder).items():
+        if Path(os.path.normpath(folder / target)) != repository.resolve():
+            raise OutputError(f"the engine left {name}, a link to {target}, not to the repository")
+    names = []
+    for name in _walk(folder):
+        names.append(name)
+        if len(names) > _FILES_EACH * (1 + len(science)):
+            raise OutputError(f"the engine left more than {len(names) - 1} files", "see its lines with -v")
+    missing = next((name for name in _expected(folder, science) if name not in names), None)
+    if missing:
+        raise OutputError(
+            f"the engine ended without an error, but {missing} is missing", "see its lines with -v"
+        )
+    mask = os.umask(0)
+    os.umask(mask)
+    for name in {*names, *(str(each) for path in names for each in Path(path).parents if each.name)}:
+        _set_mode(folder / name, ~mask)
+
+
+def point_home(folder: Path, seen: Mapping[str, str]) -> None:
+    """Let the link to the parent repository lead to where that is here, not to its place in a container."""
+    here = seen.get(links(folder).get(PARENT, ""))
+    if here is not None:
+        (folder / PARENT).unlink()
+        (folder / PARENT).symlink_to(here)
+
+
+def _set_mode(path: Path, mask: int) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        os.fchmod(descriptor, (0o777 if stat.S_ISDIR(os.fstat(descriptor).st_mode) else 0o666) & mask)
+    finally:
+        os.close(descriptor)
 
 
 def check(folder: Path, science: Iterable[DataId]) -> tuple[Output, ...]:
@@ -85,21 +133,40 @@ def verify(folder: Path, outputs: Iterable[Output]) -> None:
 
 
 def _walk(folder: Path) -> Iterator[str]:
-    """Names of all plain files, sorted; links other than the parent's, devices and pipes are refused."""
-    for where, folders, files in os.walk(folder):
+    """Names of all plain files, sorted; other links, devices, pipes and foreign owners are refused."""
+
+    def unreadable(error: OSError) -> None:
+        raise OutputError(f"the engine left {error.filename}, which cannot be read: {error.strerror}")
+
+    for where, folders, files in os.walk(folder, onerror=unreadable):
         folders.sort()
         for name in sorted((*files, *(each for each in folders if (Path(where) / each).is_symlink()))):
             path = Path(where) / name
             if path.is_symlink() and path.parent == folder and name in _LINKS:
                 continue
-            if not stat.S_ISREG(path.lstat().st_mode):
-                raise OutputError(f"the engine left {path.relative_to(folder)}, which is not a plain file")
+            state = path.lstat()
+            wrong = "is not a plain file" if not stat.S_ISREG(state.st_mode) else _suspect(state)
+            if wrong:
+                raise OutputError(f"the engine left {path.relative_to(folder)}, which {wrong}")
             yield str(path.relative_to(folder))
 
 
 def links(folder: Path) -> dict[str, str]:
     """The links that a run folder may have, and where they lead: the parent repository."""
     return {name: str((folder / name).readlink()) for name in _LINKS if (folder / name).is_symlink()}
+
+
+def _suspect(state: os.stat_result) -> str:
+    """What is wrong with a plain file, or nothing."""
+    if state.st_mode & (stat.S_ISUID | stat.S_ISGID):
+        return "has a set-uid or set-gid bit"
+    if state.st_nlink != 1:
+        return "has another name elsewhere (a hard link)"
+    if state.st_uid != os.geteuid():
+        return f"belongs to the user {state.st_uid}"
+    if state.st_size > _LARGEST:
+        return f"is larger than {_LARGEST >> 30} GiB"
+    return ""
 
 
 def prefix(folder: Path) -> str:

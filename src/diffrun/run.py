@@ -20,6 +20,8 @@ from diffrun.repository.dataid import DataId, short_name
 from diffrun.runtimes import REPORT, SURVEY, Job, choose, local, supervise
 from diffrun.settings import Settings
 
+SEE_LOG = "run with -v to see its log"
+
 #: How the writer of products and the reader of repositories begin their refusals.
 _KINDS: tuple[tuple[re.Pattern[str], type[DiffrunError]], ...] = (
     (re.compile(r"no room to |cannot write |cannot make the output "), OutputError),
@@ -110,10 +112,18 @@ class Run:
                     progress.done(sensors, sum(listener.seconds.values()))
         self.seconds |= listener.seconds
         self.notes, self.blas = listener.warnings, listener.blas
+        cause = listener.cause.replace(str(self.workshop), str(self.plan.output))
         if status != 0:
-            raise _failure(
-                status, listener, listener.cause.replace(str(self.workshop), str(self.plan.output))
-            )
+            if self.plan.runtime != "native" and not listener.entered:
+                raise DiffrunError(f"{self.plan.runtime} did not start the program: {cause}", SEE_LOG)
+            raise _failure(status, listener, cause)
+        try:
+            outputs.point_home(self.workshop, dict(command.seen))
+            outputs.examine(self.workshop, self.plan.science, self.plan.repository)
+        except OutputError:
+            if listener.failure:  # the stack's program ends with 0 all the same
+                raise _failure(status, listener, cause) from None
+            raise
 
     def report(self) -> dict[str, Any]:
         """Draw the picture and measure the quality of each sensor; the products are good without them."""
@@ -173,7 +183,7 @@ def _failure(status: int, listener: Listener, cause: str) -> DiffrunError:
         )
     if listener.failure:
         return next((kind for words, kind in _KINDS if words.match(cause)), DataError)(cause)
-    return DiffrunError(f"the engine ended with {status}: {cause}", "run with -v to see its log")
+    return DiffrunError(f"the engine ended with {status}: {cause}", SEE_LOG)
 
 
 def _words(data_id: DataId) -> tuple[str, ...]:

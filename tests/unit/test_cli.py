@@ -67,7 +67,7 @@ def test_help_is_fast() -> None:
         (("--science", "a\x1b[31m", "--template", "2"), 2, "is not a visit"),
         (("--science", "1", "--template", "2", "--site", "lapptop"), 2, "did you mean 'laptop'?"),
         (("--science", "1", "--template", "2", "--program", "enginee"), 2, "did you mean 'engine'?"),
-        (("--science", "1", "--template", "2", "--program", "stack"), 2, "not available in this release"),
+        (("--science", "1", "--template", "2", "--program", "stack"), 2, "runs in an image only"),
         (("--science", "1", "--template", "2", "--runtime", "shifter"), 2, "not available in this release"),
         (("--science", "1", "--template", "2", "-v", "-q"), 2, "exclude each other"),
         (("--science", "1", "--template", "2", "--repo", "/none"), 3, "/none is not a folder"),
@@ -101,9 +101,15 @@ def test_doctor() -> None:
 
 
 def test_doctor_names_what_is_not_well() -> None:
-    done = run("doctor", DIFFRUN_RUNTIME="docker", DIFFRUN_OTPUT="/x")
+    done = run(
+        "doctor",
+        DIFFRUN_RUNTIME="docker",
+        DIFFRUN_IMAGE="a:b",
+        DOCKER_HOST="unix:///none",
+        DIFFRUN_OTPUT="/x",
+    )
     assert done.returncode == 1
-    assert re.search(r"^BAD +settings +--runtime docker is not available", done.stdout, re.MULTILINE)
+    assert re.search(r"^BAD +settings +cannot reach a Docker server", done.stdout, re.MULTILINE)
     assert "did you mean 'DIFFRUN_OUTPUT'?" in done.stdout
 
 

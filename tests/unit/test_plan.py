@@ -129,12 +129,11 @@ def test_no_repository(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("environment", "words"),
     [
-        ({"DIFFRUN_PROGRAM": "stack"}, "--program stack is not available in this release"),
-        ({"DIFFRUN_RUNTIME": "docker"}, "--runtime docker is not available in this release"),
-        ({"DIFFRUN_RUNTIME": "podman"}, "podman"),
-        ({"DIFFRUN_RUNTIME": "apptainer"}, "apptainer"),
-        ({"DIFFRUN_RUNTIME": "shifter"}, "shifter"),
-        ({"DIFFRUN_SITE": "cori"}, "--runtime shifter is not available in this release; use one of native"),
+        ({"DIFFRUN_PROGRAM": "stack"}, "--program stack runs in an image only; give --runtime docker"),
+        ({"DIFFRUN_IMAGE": "diffrun-engine"}, "--runtime native takes no --image"),
+        ({"DIFFRUN_RUNTIME": "apptainer"}, "apptainer is not available|no image is known"),
+        ({"DIFFRUN_RUNTIME": "shifter"}, "shifter is not available|no image is known"),
+        ({"DIFFRUN_SITE": "cori"}, "shifter is not available|no image is known for the program stack"),
     ],
 )
 def test_what_this_release_cannot_do_is_refused_by_name(

@@ -60,12 +60,15 @@ class Command:
         Whether the child ends its work at the end of its standard input, which is then a pipe of ours.
     line : `str`
         The shell line that does the same, where the argv is not meant for people.
+    seen : `tuple` [(`str`, `str`), ...]
+        Paths in the container, and the folders of the host that are there under another path.
     """
 
     argv: tuple[str, ...]
     environment: tuple[tuple[str, str], ...]
     lifeline: bool = False
     line: str = ""
+    seen: tuple[tuple[str, str], ...] = ()
 
     def __str__(self) -> str:
         if self.line:
@@ -84,7 +87,8 @@ class Runtime(Protocol):
 
 
 #: Runtime -> its module; each has ``resolve(reference) -> Image`` and the class ``Container(image)``.
-CONTAINERS: dict[str, str] = {}
+CONTAINERS = {"docker": "diffrun.runtimes.docker", "podman": "diffrun.runtimes.podman"}" for name in ("docker", "podman", "apptainer", "shifter")
+}
 
 
 def allow(program: str, runtime: str) -> None:

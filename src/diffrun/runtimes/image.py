@@ -72,9 +72,14 @@ def locks() -> tuple[Path, ...]:
     """The lock files, the user's first."""
     from platformdirs import user_data_path
 
+    return user_data_path("diffrun") / "images.lock", containers() / "images.lock"
+
+
+def containers() -> Path:
+    """``containers/`` inside the installed package, or at the top of a source tree."""
     package = Path(diffrun.__file__).resolve().parent
-    top = package if (package / "containers").is_dir() else package.parents[1]
-    return user_data_path("diffrun") / "images.lock", top / "containers" / "images.lock"
+    inside = package / "containers"
+    return inside if inside.is_dir() else package.parents[1] / "containers"
 
 
 def _locked(path: Path) -> Iterator[str]:

@@ -22,7 +22,7 @@ CONFIG = Path("/config")
 
 _OURS = ("/config", "/output")
 #: Folders of the system: what lies in them is not data, and over them nothing can be mounted.
-_SYSTEM = "bin boot dev etc lib lib32 lib64 libx32 proc run sbin sys usr".split()
+_SYSTEM = ("bin", "boot", "dev", "etc", "lib", "lib32", "lib64", "proc", "run", "sbin", "sys", "usr")
 _SYSTEM_TREES = (*(f"/{name}" for name in _SYSTEM), "/var/run", "/var/lib/docker", "/var/lib/containers")
 _TOO_WIDE = ("/", "/home", "/mnt", "/opt", "/root", "/srv", "/tmp", "/var", "/var/tmp", "/var/lib")
 _DRIVES = "/run/media"  # where desktops show a user's drives
@@ -63,7 +63,11 @@ def of(job: Job, home: Path | None = None) -> Mounts:
         For a path that must not or cannot be mounted.
     """
     home = home or Path.home()
-    found = {path: Mount(path, path, True) for path in _widest(job.reads)}
+    found: dict[Path, Mount] = {}
+    for path in _widest(job.reads):
+        if _within(str(path), _OURS):
+            raise UsageError(f"{path} is where the container has its own files", "keep the data elsewhere")
+        found[path] = Mount(path, path, True)
     places = {str(path): CONFIG / f"{n}-{_plain(path.name)}" for n, path in enumerate(job.configs)}
     for path in job.configs:
         found[places[str(path)]] = Mount(path, places[str(path)], True)
@@ -99,8 +103,6 @@ def _refuse(mount: Mount, home: Path) -> None:
         return
     if _within(text, _SYSTEM_TREES) or source.suffix == ".sock":
         raise UsageError(f"{text} belongs to the system and is not mounted", "keep the data elsewhere")
-    if mount.readonly and mount.target == source and _within(text, _OURS):
-        raise UsageError(f"{text} is where the container has its own files", "keep the data elsewhere")
 
 
 def _within(text: str, trees: Iterable[str]) -> bool:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import site
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import diffrun
@@ -23,19 +23,25 @@ class Native:
     name = "native"
 
     def command(self, job: Job, host: Mapping[str, str] | None = None) -> Command:
-        """The command for a job.
-
-        Installed, Python runs isolated (``-I``: no ``PYTHON*`` variable, no current folder, no user
-        site-packages). In a source tree that is not installed, the tree is named as the one ``PYTHONPATH``.
-        """
+        """The command for a job."""
         host = os.environ if host is None else host
         environment = {name: host[name] for name in PASSED if name in host} | FIXED
-        flags = ["-I"]
-        if not is_installed():
-            flags = ["-s", "-P"]
-            environment["PYTHONPATH"] = str(_source())
-        argv = (sys.executable, *flags, "-m", job.module, *job.arguments)
-        return Command(argv, tuple(sorted(environment.items())))
+        return Command(*python(job.module, job.arguments, environment))
+
+
+def python(
+    module: str, arguments: Sequence[str], environment: Mapping[str, str]
+) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...]]:
+    """The argv and environment by which this very Python runs a module of ours.
+
+    Installed, Python runs isolated (``-I``: no ``PYTHON*`` variable, no current folder, no user
+    site-packages). In a source tree that is not installed, the tree is named as the one ``PYTHONPATH``.
+    """
+    flags, whole = ["-I"], dict(environment)
+    if not is_installed():
+        flags = ["-s", "-P"]
+        whole["PYTHONPATH"] = str(_source())
+    return (sys.executable, *flags, "-m", module, *arguments), tuple(sorted(whole.items()))
 
 
 def is_installed() -> bool:
