@@ -11,6 +11,7 @@ import typer
 from diffrun import options as o
 from diffrun.display import Screen
 from diffrun.errors import UsageError
+from diffrun.imagecommands import app as image_commands
 from diffrun.request import Request
 
 app = typer.Typer(
@@ -20,6 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(image_commands)
 
 
 @app.callback()
