@@ -13,6 +13,9 @@ from pathlib import Path
 
 import pytest
 
+# Read once, when NumPy is imported: the workers of a parallel run would fight for the processors.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 NO_SHARED_DATA = "the shared data are absent"
 
 
