@@ -89,6 +89,8 @@ def examine(folder: Path) -> Report:
     found, content = _record(folder, tree)
     notes: list[str] = []
     findings = [*_of_record(folder, found, content, tree, notes)]
+    if any(finding.name == RECORD for finding in findings):  # by a spoilt record nothing can be judged
+        return Report(folder, found, 0, 0, tuple(findings), tuple(notes))
     known = _known(folder, found)
     wrong = [*_of_files(folder, known, tree)]
     sealed = {RECORD, CRATE} if found["schema"] == record.SCHEMA else {RECORD}
@@ -187,18 +189,21 @@ def _strangers(
     """What the record does not have: files, links, pipes, folders without a file of its own."""
     names = {output.name for output in known} | ours
     parents = {str(parent) for name in names for parent in Path(name).parents}
-    links = {PARENT: found["links"].get(PARENT) if "links" in found else None}
-    for name, lead in links.items():
-        now = str((folder / name).readlink()) if (folder / name).is_symlink() else None
-        if now is None:
-            yield Finding(name, "missing: it is no link any more")
-        elif lead not in (None, now):
-            yield Finding(name, f"changed: it leads to {now}, not to {lead}")
+    links = found.get("links", dict.fromkeys({PARENT} & set(tree)))  # schema 1 says nothing of it
+    if PARENT in links:
+        yield from _of_link(folder / PARENT, links[PARENT])
     for name, status in tree.items():
         is_folder = stat.S_ISDIR(status.st_mode)
-        if name in names or name in links or (is_folder and name in parents):
+        if name in names or (name == PARENT and PARENT in links) or (is_folder and name in parents):
             continue
         yield Finding(name, f"unexpected: {_kind(status) or 'a file'} that the record does not have")
+
+
+def _of_link(path: Path, lead: str | None) -> Iterator[Finding]:
+    if not path.is_symlink():
+        yield Finding(path.name, "missing: it is no link any more")
+    elif lead not in (None, str(path.readlink())):
+        yield Finding(path.name, f"changed: it leads to {path.readlink()}, not to {lead}")
 
 
 def _kind(status: os.stat_result) -> str:

@@ -130,7 +130,8 @@ def _apart(first: NDArray[Any], second: NDArray[Any]) -> NDArray[np.float64]:
     with np.errstate(invalid="ignore"):
         apart = np.abs(one - other)
     same |= np.isnan(one) & np.isnan(other)
-    return np.where(same, 0.0, np.where(np.isnan(apart), np.inf, apart))
+    apart = np.where(np.isnan(apart), np.inf, np.maximum(apart, np.finfo(float).tiny))  # long ids round
+    return np.where(same, 0.0, apart)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import sqlite3
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -136,7 +137,7 @@ class Repository:
                 "give all of visit, filter, raft and sensor",
             )
         try:
-            url = f"file:{quote(str(path))}?mode=ro"
+            url = f"file:{quote(os.fsencode(path))}?mode=ro"
             with contextlib.closing(sqlite3.connect(url, uri=True)) as registry:
                 rows = registry.execute(query, list(known.values())).fetchall()
             return sorted(DataId(int(visit), str(name), str(r), str(s)) for visit, name, r, s in rows)

@@ -46,6 +46,8 @@ def spoil(out: Path, way: str) -> None:
         (folder / "secret.fits").symlink_to("/etc/passwd")
     elif way == "pipe":
         os.mkfifo(folder / "pipe")
+    elif way == "moody":
+        (folder / "metadata-S11.boost").write_text(os.urandom(8).hex())
 
 
 def fail(way: str, parser: argparse.ArgumentParser) -> None:
