@@ -68,7 +68,6 @@ def test_help_is_fast() -> None:
         (("--science", "1", "--template", "2", "--site", "lapptop"), 2, "did you mean 'laptop'?"),
         (("--science", "1", "--template", "2", "--program", "enginee"), 2, "did you mean 'engine'?"),
         (("--science", "1", "--template", "2", "--program", "stack"), 2, "runs in an image only"),
-        (("--science", "1", "--template", "2", "--runtime", "shifter"), 2, "not available in this release"),
         (("--science", "1", "--template", "2", "-v", "-q"), 2, "exclude each other"),
         (("--science", "1", "--template", "2", "--repo", "/none"), 3, "/none is not a folder"),
         (("--science", "1", "--template", "2", "-j", "0"), 2, "not a number of jobs"),

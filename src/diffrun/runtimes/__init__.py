@@ -87,8 +87,7 @@ class Runtime(Protocol):
 
 
 #: Runtime -> its module; each has ``resolve(reference) -> Image`` and the class ``Container(image)``.
-CONTAINERS = {"docker": "diffrun.runtimes.docker", "podman": "diffrun.runtimes.podman"}" for name in ("docker", "podman", "apptainer", "shifter")
-}
+CONTAINERS = {name: f"diffrun.runtimes.{name}" for name in ("docker", "podman", "apptainer", "shifter")}
 
 
 def allow(program: str, runtime: str) -> None:

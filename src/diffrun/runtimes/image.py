@@ -17,7 +17,7 @@ NAMES = {"engine": "diffrun-engine", "stack": "diffrun-stack"}
 #: The command of every image: ``ENTRY PROGRAM ARGUMENTS``.
 ENTRY = "/usr/local/bin/diffrun-entry"
 
-_REFERENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,511}", re.ASCII)
+_REFERENCE = re.compile(r"[A-Za-z0-9/][A-Za-z0-9._:/@+-]{0,511}", re.ASCII)
 _LINE = re.compile(r"(?P<name>[^\s@#]+)@(?P<digest>sha256:[0-9a-f]{64})(\s.*)?", re.ASCII)
 
 
