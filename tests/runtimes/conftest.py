@@ -21,10 +21,17 @@ import pytest
 from platformdirs import user_cache_path
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-FIXTURES = {"docker", "base_image", "engine_image", "stack_image"}
+FIXTURES = {"docker", "engine_image", "podman_engine_image", "podman_home", "stack_image"}
 #: The client that has BuildKit inside; another one on PATH may not.
 CLIENT = "/usr/bin/docker"
 ENGINE, STANDIN = "diffrun-test-engine", "diffrun-test-stack"
+#: What Podman needs where limits cannot be raised and the cgroups are of the old kind.
+CONTAINERS_CONF = """\
+[containers]
+default_ulimits = ["nofile=1024:1024", "nproc=1000:1000"]
+[engine]
+runtime = "runc"
+"""
 PACKAGES = "python3,python3-venv,git"
 UNNEEDED = ("usr/share/doc", "usr/share/man", "usr/share/locale", "var/cache/apt", "var/lib/apt/lists")
 
@@ -158,6 +165,38 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def engine_image(docker: Docker, base_image: str, wheelhouse: Path, data: Path) -> str:
     """The engine's image, by its sha256."""
     return _build(docker, data, "engine", "--base", base_image, "--wheelhouse", str(wheelhouse))
+
+
+@pytest.fixture(scope="session")
+def podman_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Settings and storage for Podman."""
+    if not shutil.which("podman") or not shutil.which("catatonit", path="/usr/libexec/podman:/usr/bin"):
+        pytest.skip("no program podman or catatonit: apt-get install podman catatonit runc")
+    home = tmp_path_factory.mktemp("podman")
+    (home / "containers.conf").write_text(CONTAINERS_CONF)
+    storage = f'[storage]\ndriver="overlay"\ngraphroot="{home}/graph"\nrunroot="{home}/run"\n'
+    (home / "storage.conf").write_text(storage)
+    return home
+
+
+@pytest.fixture(scope="session")
+def podman_environment(podman_home: Path) -> dict[str, str]:
+    """Ours, with Podman's settings and storage."""
+    names = {"CONTAINERS_CONF": "containers.conf", "CONTAINERS_STORAGE_CONF": "storage.conf"}
+    return dict(os.environ) | {name: str(podman_home / file) for name, file in names.items()}
+
+
+@pytest.fixture(scope="session")
+def podman_engine_image(docker: Docker, engine_image: str, podman_environment: dict[str, str]) -> str:
+    """The files of the engine's image in Podman's storage, in one layer."""
+    docker.run("create", "--name=exported", engine_image)
+    export = subprocess.Popen([CLIENT, "export", "exported"], env=docker.environment, stdout=subprocess.PIPE)
+    argv = ["podman", "import", "--quiet", "-", "diffrun-engine"]
+    done = subprocess.run(argv, stdin=export.stdout, env=podman_environment, capture_output=True, text=True)
+    assert export.stdout and not export.stdout.close()
+    assert export.wait() == 0 and done.returncode == 0, done.stderr
+    docker.run("rm", "exported")
+    return "localhost/diffrun-engine"
 
 
 @pytest.fixture(scope="session")

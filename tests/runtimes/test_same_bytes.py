@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""One command, several places: the whole way through each, and the same bytes at its end."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+LOCK = Path(__file__).resolve().parents[2] / "containers" / "requirements.lock"
+LIBRARIES = ("astropy", "llvmlite", "lsst-pex-config", "numba", "numpy", "scipy")
+
+
+def products(folder):
+    """Every dataset by its name, with its sum."""
+    found = (path for path in folder.rglob("*") if path.is_file() and path.parent != folder)
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in found}
+
+
+def diffrun(environment, *words):
+    argv = [sys.executable, "-m", "diffrun.cli", "--science", "230", "--template", "195529", *words]
+    done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def same_libraries():
+    """Bytes are promised for the same libraries only: those of the image must be installed here."""
+    locked = dict(re.findall(r"^([\w-]+)==(\S+)", LOCK.read_text(), re.MULTILINE))
+    for name in LIBRARIES:
+        if metadata.version(name) != locked[name]:
+            pytest.skip(f"{name} is {metadata.version(name)} here, and {locked[name]} in the image")
+
+
+@pytest.fixture(scope="module")
+def native(tmp_path_factory, subset):
+    folder = tmp_path_factory.mktemp("native") / "run"
+    diffrun(dict(os.environ), "--repo", str(subset), "--output", str(folder))
+    return products(folder)
+
+
+def container(folder):
+    return json.loads((folder / "record.json").read_text())["plan"]["container"]
+
+
+@pytest.mark.parametrize("program", ["engine", "stack"])
+def test_docker(docker, data, program, native, same_libraries, subset, tmp_path, request):
+    image = request.getfixturevalue(f"{program}_image")
+    words = ("--program", program, "--runtime", "docker", "--repo", str(subset))
+    diffrun(docker.environment | {"XDG_DATA_HOME": str(data)}, *words, "--output", str(tmp_path / "run"))
+    assert products(tmp_path / "run") == native
+    assert container(tmp_path / "run")["id"] == image
+
+
+def test_podman(podman_environment, podman_engine_image, native, same_libraries, subset, tmp_path):
+    words = ("--runtime", "podman", "--image", podman_engine_image, "--repo", str(subset))
+    diffrun(podman_environment, *words, "--output", str(tmp_path / "run"))
+    assert products(tmp_path / "run") == native
+    assert container(tmp_path / "run")["name"] == podman_engine_image
