@@ -96,7 +96,7 @@ def test_what_is_no_image(registry: dict[str, Any], tmp_path: Path) -> None:
 
 def test_no_apptainer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/none")
-    with pytest.raises(UsageError, match="no Apptainer here"):
+    with pytest.raises(UsageError, match="no command singularity"):
         resolve("diffrun-engine:1")
 
 

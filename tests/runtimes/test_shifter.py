@@ -145,7 +145,7 @@ def test_gateway_that_is_down(gateway: Path) -> None:
 
 def test_no_shifter(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/none")
-    with pytest.raises(UsageError, match="no Shifter here"):
+    with pytest.raises(UsageError, match="no command shifterimg"):
         resolve("diffrun-engine:1")
 
 

@@ -182,12 +182,19 @@ def payload(options: Options, image: dict[str, Any]) -> list[str]:
     return [*entry, *(options.words or list(image.get("cmd") or []))]
 
 
+def user() -> str | None:
+    """The caller's name."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return None
+
+
 def container(site: Site, image: dict[str, Any], volumes: list[shiftervolumes.Volume]) -> View:
     """The container's root, before and with the user's volumes."""
     view = View.of_image(image["tree"])
-    account = pwd.getpwuid(os.getuid())
-    name, uid, gid = account.pw_name, os.getuid(), os.getgid()
-    view.write(f"{name}:x:{uid}:{gid}::{account.pw_dir}:/bin/sh\n", "/etc/passwd")
+    name, uid, gid = str(user()), os.getuid(), os.getgid()
+    view.write(f"{name}:x:{uid}:{gid}::/:/bin/sh\n", "/etc/passwd")
     view.write(f"{name}:x:{gid}:\n", "/etc/group")
     for folder in ("/proc", "/sys", "/dev", "/tmp", "/var/tmp"):
         view.bind(Path(folder), folder)
@@ -265,7 +272,7 @@ def main(argv: list[str]) -> int:
     if ident not in site.ids:
         say("FAILED to find requested image.")
         return 1
-    if os.getuid() == 0 and not site.allow_root:
+    if user() is None or (os.getuid() == 0 and not site.allow_root):
         say("Failed to lookup username or attempted to run as root.\n")
         return 1
     return run(site, options, site.ids[ident] | {"id": ident}, volumes)

@@ -120,7 +120,9 @@ def _client() -> Any:
     except ImportError:
         raise UsageError("--runtime apptainer needs spython", "pip install 'diffrun[apptainer]'") from None
     if not check_install(_PROGRAMS[1]):  # the name by which spython calls it; Apptainer has it as well
-        raise UsageError("there is no Apptainer here: singularity is not on PATH", "use another --runtime")
+        raise UsageError(
+            "there is no command singularity here", "install Apptainer, or use another --runtime"
+        )
     return get_client(quiet=True)
 
 

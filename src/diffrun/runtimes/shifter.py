@@ -151,7 +151,7 @@ def _lookup(name: str) -> str:
     """What ``shifterimg lookup`` prints; its exit status says no more than that."""
     program = shutil.which("shifterimg")
     if program is None:
-        raise UsageError("there is no Shifter here: shifterimg is not on PATH", "use another --runtime")
+        raise UsageError("there is no command shifterimg here", "use another --runtime")
     try:
         done = subprocess.run(
             [program, "lookup", name],
