@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from diffrun.runtimes import ENGINE, Command, Job, supervise
@@ -83,18 +83,23 @@ def left(mark: str) -> list[str]:
 def stop_and_count(child: subprocess.Popen[str], mark: str, number: int, seconds: float) -> list[str]:
     """Wait until the program runs, send a signal to the launcher, and say what is left after a while."""
     assert child.stdout is not None
-    end = time.monotonic() + 60
-    said = []
-    for line in child.stdout:
-        said.append(line)
-        if "the program waits" in line or time.monotonic() > end:
-            break
-    assert left(mark), said
-    child.send_signal(signal.Signals(number))
-    end = time.monotonic() + seconds
-    while left(mark) and time.monotonic() < end:
-        time.sleep(0.05)
-    found = left(mark)
-    child.stdout.close()
-    child.wait(10)
+    with child, child.stdout as said:
+        lines = []
+        for line in said:
+            lines.append(line)
+            if "the program waits" in line:
+                break
+        running = wait_until(lambda: bool(left(mark)), 5)
+        child.send_signal(signal.Signals(number) if running else signal.SIGKILL)
+        wait_until(lambda: not left(mark), seconds)
+        found = left(mark)
+    assert running, lines
     return found
+
+
+def wait_until(is_so: Callable[[], bool], seconds: float) -> bool:
+    """Wait until something is so, or the time is over; whether it was so in the end."""
+    end = time.monotonic() + seconds
+    while not is_so() and time.monotonic() < end:
+        time.sleep(0.05)
+    return is_so()

@@ -12,7 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from containerprobe import COPY, HOSTILE, job, launcher, left, products, run, stop_and_count, whole_run
+from containerprobe import (
+    COPY,
+    HOSTILE,
+    job,
+    launcher,
+    left,
+    products,
+    run,
+    stop_and_count,
+    wait_until,
+    whole_run,
+)
 from hostimage import standin, tree
 
 from diffrun.errors import UsageError
@@ -155,5 +166,5 @@ def test_nothing_outlives_the_launcher(tmp_path: Path, subset: Path, number: int
         "--runtime", "apptainer", "--image", str(tmp_path / "bin" / "engine.sif"), "-v", env=env,
     )  # fmt: skip
     assert stop_and_count(child, mark, number, seconds) == []
-    assert left(str(tmp_path / "bin")) == []
+    assert wait_until(lambda: not left(str(tmp_path / "bin")), 2)
     assert not (tmp_path / "run").exists()

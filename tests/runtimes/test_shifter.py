@@ -10,7 +10,18 @@ import signal
 from pathlib import Path
 
 import pytest
-from containerprobe import COPY, HOSTILE, job, launcher, left, products, run, stop_and_count, whole_run
+from containerprobe import (
+    COPY,
+    HOSTILE,
+    job,
+    launcher,
+    left,
+    products,
+    run,
+    stop_and_count,
+    wait_until,
+    whole_run,
+)
 from hostimage import IDENTITY, shifter_site, standin, tree
 from hypothesis import given
 from hypothesis import strategies as st
@@ -211,5 +222,5 @@ def test_nothing_outlives_the_launcher(tmp_path: Path, subset: Path, number: int
         "--runtime", "shifter", "--image", "diffrun-engine:1", "-v", env=env,
     )  # fmt: skip
     assert stop_and_count(child, mark, number, seconds) == []
-    assert left(str(tmp_path / "bin")) == []
+    assert wait_until(lambda: not left(str(tmp_path / "bin")), 2)
     assert not (tmp_path / "run").exists()
