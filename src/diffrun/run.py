@@ -21,6 +21,7 @@ from diffrun.runtimes import REPORT, SURVEY, Job, choose, local, supervise
 from diffrun.settings import Settings
 
 SEE_LOG = "run with -v to see its log"
+_KILLED = 128 + signal.SIGKILL  # as runtimes tell it; the engine's own counts end at 127
 
 #: How the writer of products and the reader of repositories begin their refusals.
 _KINDS: tuple[tuple[re.Pattern[str], type[DiffrunError]], ...] = (
@@ -183,6 +184,8 @@ def _failure(status: int, listener: Listener, cause: str) -> DiffrunError:
         )
     if listener.failure:
         return next((kind for words, kind in _KINDS if words.match(cause)), DataError)(cause)
+    if status == _KILLED:
+        return DiffrunError("the engine was killed in its container", "most often it wants more memory")
     return DiffrunError(f"the engine ended with {status}: {cause}", SEE_LOG)
 
 

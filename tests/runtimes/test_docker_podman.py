@@ -28,6 +28,7 @@ from diffrun.repository.dataid import DataId
 from diffrun.request import Request
 from diffrun.runtimes import ENGINE, Job, choose, resolve, supervise
 from diffrun.runtimes import podman as _before_the_fork  # noqa: F401
+from diffrun.runtimes.dockerrun import owner
 from diffrun.runtimes.image import Image
 
 pytestmark = pytest.mark.containers
@@ -274,6 +275,14 @@ def test_exit_status_0_is_not_believed(house: House, tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+def test_a_killed_program_is_told_as_such(house: House, tmp_path: Path) -> None:
+    image = house.image("kill -KILL $$", "small:killed")
+    argv = command(house, tmp_path, "--image", image.name)
+    done = subprocess.run(argv, env=house.environment, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "killed in its container; most often it wants more memory" in done.stderr
+
+
 def test_a_moved_tag_is_another_plan(house: House, subset: Path, tmp_path: Path) -> None:
     request = Request(science=230, template=195529, repo=subset, output=tmp_path / "run", image="small:moves")
     request = Request(**{**vars(request), "runtime": house.runtime})
@@ -375,3 +384,66 @@ def _as_user(home: Path, tar: bytes) -> int:
     except BaseException as error:
         (home / "said").write_text(repr(error))
         return 3
+
+
+@pytest.fixture
+def in_docker(docker: object, monkeypatch: pytest.MonkeyPatch) -> House:
+    """The daemon of the tests."""
+    monkeypatch.setenv("DOCKER_HOST", docker.host)  # type: ignore[attr-defined]
+    return House("docker", dict(os.environ))
+
+
+@pytest.mark.parametrize("way", ["named", "in use", "own socket"])
+def test_the_server_is_found_as_the_command_finds_it(
+    in_docker: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    image = in_docker.image("exit 0", "small:found")
+    host = os.environ["DOCKER_HOST"]
+    for name, text in {"DOCKER_CONFIG": str(tmp_path), "XDG_RUNTIME_DIR": str(tmp_path)}.items():
+        monkeypatch.setenv(name, text)
+    monkeypatch.delenv("DOCKER_HOST")
+    if way == "own socket":
+        if Path("/var/run/docker.sock").exists():
+            pytest.skip("this machine's own Docker server is found first")
+        (tmp_path / "docker.sock").symlink_to(host.removeprefix("unix://"))
+    else:
+        here = House("docker", dict(os.environ))
+        here.run("context", "create", "ours", "--docker", f"host={host}")
+        if way == "in use":
+            here.run("context", "use", "ours")
+        else:
+            monkeypatch.setenv("DOCKER_CONTEXT", "ours")
+            with pytest.raises(UsageError, match="there is no context 'ours', or"):
+                resolve("engine", "docker", "small:found")
+            (tmp_path / "config.json").write_text("{}")
+    found = resolve("engine", "docker", "small:found")
+    assert found and found.id == image.id
+    (tmp_path / "job").mkdir()
+    command = choose("engine", "docker", image).command(folders(tmp_path / "job"))
+    assert supervise.follow(command, lambda line: None) == 0
+
+
+def test_what_a_dead_maker_left_is_removed(in_docker: House, tmp_path: Path) -> None:
+    image = in_docker.image("exit 0", "small:left")
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    alive = owner(os.getpid())
+    for label in (f"{boot} 999999999 1", f"{boot} {os.getpid()} 1", alive, "another-machine 1 1"):
+        in_docker.run("create", "--label", f"org.diffrun.owner={label}", image.id, "/bin/true")
+    assert in_docker.start(image, folders(tmp_path)) == (0, [])
+    form = '{{index .Config.Labels "org.diffrun.owner"}}'
+    left = in_docker.containers()
+    kept = {in_docker.run("inspect", "--format", form, each) for each in left}
+    in_docker.run("rm", *left)
+    assert kept == {alive, "another-machine 1 1"}
+
+
+def test_the_end_of_our_own_input_ends_the_container(in_docker: House, tmp_path: Path) -> None:
+    image = in_docker.image("echo up; sleep 100", "small:input")
+    command = choose("engine", "docker", image).command(folders(tmp_path))
+    argv, environment = command.argv, dict(command.environment)
+    with subprocess.Popen(argv, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdin and child.stdout
+        assert child.stdout.readline() == b"up\n"
+        child.stdin.close()
+        assert child.wait(5) == 128 + signal.SIGTERM
+    assert gone(in_docker.containers)

@@ -30,7 +30,6 @@ from diffrun.runtimes.image import ENTRY
 #: The label that tells who made a container, and the exit status of ``docker run`` for its own failures.
 OWNER = "org.diffrun.owner"
 FAILED = 125
-_KILLED = 137
 _GRACE = 1.5
 _SYSTEM_SOCKET = Path("/var/run/docker.sock")
 
@@ -41,10 +40,14 @@ class Stopped(BaseException):
 
 def connect(environment: Mapping[str, str]) -> Any:
     """A client of the server that ``docker`` would use: DOCKER_HOST, the context, or the usual sockets."""
-    own = Path(environment.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}") / "docker.sock"
-    asked = environment.get("DOCKER_HOST") or environment.get("DOCKER_CONTEXT")
-    if not asked and not _SYSTEM_SOCKET.exists() and own.is_socket():
-        return docker.DockerClient(base_url=f"unix://{own}")
+    if not environment.get("DOCKER_HOST"):
+        name = environment.get("DOCKER_CONTEXT")
+        server = docker.ContextAPI.kwargs_from_context(environment=environment).get("base_url")
+        if name and not server:  # the SDK would take the default, and looks beside a config.json only
+            raise DockerException(f"there is no context {name!r}, or no config.json beside it")
+        own = Path(environment.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}") / "docker.sock"
+        if server == f"unix://{_SYSTEM_SOCKET}" and not _SYSTEM_SOCKET.exists() and own.is_socket():
+            return docker.DockerClient(base_url=f"unix://{own}")
     return docker.from_env()
 
 
@@ -62,16 +65,14 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         client = connect(os.environ)
         sweep(client.api)
-        status = run(client.api, spec)
+        threading.Thread(target=_lifeline, daemon=True).start()
+        return run(client.api, spec)
     except ImageNotFound:
         return _complain(f"the image {spec.image} is gone")
     except (DockerException, RequestException, OSError) as error:
         return _complain(said(error))
     except Stopped as stopped:
         return 128 + int(stopped.args[0])
-    if status == _KILLED:
-        _complain(f"the container was killed, most often for want of memory: it had {spec.memory >> 30} GiB")
-    return status
 
 
 def run(api: Any, spec: Spec) -> int:
@@ -148,6 +149,13 @@ def sweep(api: Any) -> None:
 def _wait(api: Any, identity: str, ended: list[int]) -> None:
     with contextlib.suppress(NotFound, RequestException):
         ended.append(int(api.wait(identity, timeout=None, condition="removed")["StatusCode"]))
+
+
+def _lifeline() -> None:
+    """Stop at the end of our own standard input, whose other end the launcher holds."""
+    while os.read(0, 4096):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _write(which: int, data: bytes) -> None:
