@@ -121,7 +121,9 @@ def _context(wheelhouse: Path | None) -> Iterator[Path]:
         context = Path(folder)
         shutil.copytree(package, context / "src" / "diffrun", ignore=ignored)
         shutil.copytree(config_folder(), context / "configs")
-        shutil.copytree(locks()[-1].parent, context / "containers")
+        shutil.copytree(
+            locks()[-1].parent, context / "containers", ignore=shutil.ignore_patterns("wheelhouse")
+        )
         if wheelhouse is not None:
             shutil.copytree(wheelhouse, context / "containers" / "wheelhouse")
         yield context
