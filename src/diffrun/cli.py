@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 
@@ -15,6 +16,8 @@ from diffrun.runtimes.supervise import Stopped, stoppable
 def main() -> None:
     """The entry point: every way out has its exit code, and one line says why."""
     _isolate()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # a path need not be text, and is printed as it is
     try:
         with stoppable():
             sys.exit(_command_line())

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from conftest import Launcher
+from conftest import Launcher, make_repository
 from diffrun import crate, record
 
 #: What the validator recommends and a run cannot know: an address of the program, who employs its user.
@@ -26,11 +26,18 @@ BEYOND_US = (
 )
 
 
-@pytest.fixture
-def folder(launcher: Launcher, tmp_path: Path) -> Path:
-    done = launcher.run("--output", str(tmp_path / "run"), "--config", "note=a 'b'", "--config", "x=y", "-q")
+@pytest.fixture(scope="module")
+def made(standin_source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("made")
+    launcher = Launcher(standin_source, make_repository(place / "repo"), place)
+    done = launcher.run("--output", str(place / "run"), "--config", "note=a 'b'", "--config", "x=y", "-q")
     assert done.returncode == 0, done.stderr
-    return tmp_path / "run"
+    return place / "run"
+
+
+@pytest.fixture
+def folder(made: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(made, tmp_path / "run", symlinks=True))
 
 
 def validate(folder: Path) -> dict[str, list[str]]:

@@ -7,6 +7,8 @@ import json
 import os
 import shlex
 import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -39,17 +41,42 @@ def test_there_are_as_many_as_were_set() -> None:
     assert (len(set(IDS)), len(set(NAMES)), len(set(RUN) & set(NAMES))) == (31, 40, 12)
 
 
+#: Calls the command's own entry point with each list of words, and tells how each ended and what it said.
+PROGRAM = """
+import contextlib, io, json, sys
+from diffrun.cli import main
+def call(words):
+    sys.argv = ["diffrun", *words]
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
+        try:
+            main()
+        except SystemExit as stop:
+            return [stop.code, out.getvalue(), err.getvalue()]
+json.dump([call(words) for words in json.load(sys.stdin)], sys.stdout)
+"""
+
+
+def call(launcher: Launcher, commands: list[list[str]], here: Path) -> list[tuple[int, str, str]]:
+    """Each command in turn, in one process: 71 of them would take a minute to start."""
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM], input=json.dumps(commands), cwd=here,
+        env=launcher.environment(), capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return [tuple(found) for found in json.loads(done.stdout)]
+
+
 def test_hostile_ids(launcher: Launcher, tmp_path: Path) -> None:
     """Each is refused in one line without a control character, and nothing is made."""
     here = tmp_path / "here"
     here.mkdir()
-    for number, text in enumerate(IDS):
-        side = ("science", "template")[number % 2]
-        argv = launcher.argv("--output", str(here / "run"), **{side: text})
-        done = subprocess.run(argv, env=launcher.environment(), capture_output=True, text=True, cwd=here)
-        assert (done.returncode, done.stdout) == (2, ""), text
-        assert done.stderr.startswith(f"diffrun: error: --{side} "), text
-        assert done.stderr.rstrip("\n").isprintable(), text
+    sides = [("science", "template")[number % 2] for number in range(len(IDS))]
+    pairs = list(zip(sides, IDS, strict=True))
+    commands = [launcher.argv("--output", str(here / "run"), **{side: text})[3:] for side, text in pairs]
+    for (side, text), (code, out, err) in zip(pairs, call(launcher, commands, here), strict=True):
+        assert (code, out) == (2, ""), text
+        assert err.startswith(f"diffrun: error: --{side} "), text
+        assert err.rstrip("\n").isprintable(), text
     assert list(here.iterdir()) == []
 
 
@@ -69,18 +96,21 @@ def test_hostile_ids_as_any_key(key: str) -> None:
         assert text[0] not in ".-"
 
 
-@pytest.mark.parametrize("name", NAMES, ids=ascii)
-def test_hostile_folders_in_the_command(standin_source: Path, tmp_path: Path, name: str) -> None:
+def test_hostile_folders_in_the_command(launcher: Launcher, tmp_path: Path) -> None:
     """The line that ``--dry-run`` prints, read by a shell, has the very paths as single words."""
-    launcher = Launcher(standin_source, make_repository(tmp_path / name / "repo"), tmp_path)
-    out = tmp_path / name / "run"
-    argv = [os.fsencode(word) for word in launcher.argv("--output", str(out), "--dry-run")]
-    done = subprocess.run(argv, env=launcher.environment(), capture_output=True, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    words = shlex.split(os.fsdecode(done.stdout))
-    assert str(launcher.repo) in words
-    assert words[words.index("--output") + 1] == str(out)
-    assert [path.name for path in tmp_path.iterdir()] == [name]
+    place = tmp_path / "place"
+    repositories = [make_repository(place / name / "repo") for name in NAMES]
+    words = [("--output", str(repo.with_name("run")), "--dry-run") for repo in repositories]
+    commands = [
+        replace(launcher, repo=repo).argv(*more)[3:] for repo, more in zip(repositories, words, strict=True)
+    ]
+    for repo, (code, out, err) in zip(repositories, call(launcher, commands, place), strict=True):
+        assert code == 0, err
+        told = shlex.split(out)
+        assert str(repo) in told
+        assert told[told.index("--output") + 1] == str(repo.with_name("run"))
+    assert sorted(path.name for path in place.iterdir()) == sorted(NAMES)
+    assert all([path.name for path in (place / name).iterdir()] == ["repo"] for name in NAMES)
 
 
 @pytest.mark.parametrize("name", RUN, ids=ascii)
@@ -97,3 +127,13 @@ def test_hostile_folders_in_a_run(standin_source: Path, tmp_path: Path, name: st
     assert shlex.split(made["datalad_run"]["cmd"].replace("{{", "{").replace("}}", "}"))[-1] == "run"
     assert sorted(path.name for path in (tmp_path / name).iterdir()) == ["repo", "run"]
     assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_a_path_that_is_not_text_is_printed_as_it_is(standin_source: Path, tmp_path: Path) -> None:
+    """Whatever the terminal's own handling of such bytes is: ``strict`` is that of most locales."""
+    launcher = Launcher(standin_source, make_repository(tmp_path / NAMES[-1] / "repo"), tmp_path)
+    argv = [os.fsencode(word) for word in launcher.argv("--output", str(tmp_path / "run"), "--dry-run")]
+    strict = launcher.environment(PYTHONIOENCODING="utf-8:strict")
+    done = subprocess.run(argv, env=strict, capture_output=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert os.fsencode(launcher.repo) in done.stdout

@@ -16,7 +16,7 @@ import diffrun
 PACKAGE = Path(diffrun.__file__).parent
 GROUND = {"errors", "files", "repository"}
 PARTS = {path.stem if path.is_file() else path.name for path in PACKAGE.iterdir() if path.name[0] != "_"}
-NOT_LAUNCHER = GROUND | {"cli", "configs", "engine", "py", "twinkles"}
+NOT_LAUNCHER = GROUND | {"cli", "configs", "containers", "engine", "py", "twinkles"}
 #: Everything else is the launcher's.
 LAUNCHER = PARTS - NOT_LAUNCHER
 #: Part of the package -> the other parts that it may import.
@@ -34,7 +34,7 @@ NO_PIXELS = LAUNCHER | {"cli", "errors", "repository"}
 PIXEL_LIBRARIES = {"numpy", "scipy", "astropy", "numba", "PIL"}
 
 SOURCES = sorted(PACKAGE.rglob("*.py"))
-MODULES = [path for path in SOURCES if "configs" not in path.relative_to(PACKAGE).parts]
+MODULES = [path for path in SOURCES if not {"configs", "containers"} & set(path.relative_to(PACKAGE).parts)]
 CHECKOUT = Path(__file__).resolve().parents[2]
 ALL_SOURCES = MODULES + sorted(
     path for folder in ("tests", "ci") for path in (CHECKOUT / folder).rglob("*.py")
