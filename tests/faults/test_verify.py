@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shlex
 import shutil
 import subprocess
 import sys
@@ -332,3 +333,21 @@ def test_a_record_that_the_first_release_wrote(tmp_path: Path) -> None:
     assert len(report.findings) == 10
     with pytest.raises(DiffrunError, match="/data/twinkles is not a folder"):
         planned({**report.record, "plan": {**report.record["plan"], "own_subset": False}}, tmp_path / "p")
+
+
+def test_the_recorded_commands_are_the_same_run(run: Finished, made: Finished) -> None:
+    """``argv`` from any folder, and datalad's command from the folder above: both find it finished."""
+    told = examine(made.folder).record
+    assert told["argv"][0] == "diffrun"
+    datalad = told["datalad_run"]
+    words = shlex.split(datalad["cmd"].format())
+    assert words[words.index("--output") + 1] == datalad["outputs"][0] == "run"
+    assert all((made.folder.parent / name).is_file() for name in datalad["inputs"])
+    for argv, where in ((told["argv"], Path("/")), (words, made.folder.parent)):
+        assert not Path(argv[0]).is_absolute()
+        done = subprocess.run(
+            [sys.executable, "-m", "diffrun.cli", *argv[1:]],
+            env=run.launcher.environment(), cwd=where, capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert "finished before" in done.stdout
