@@ -93,7 +93,9 @@ def visit(option: str, text: str | None) -> int:
     try:
         return parse_visit(text)
     except UsageError:
-        raise UsageError(f"{option} {text!r} is not a visit", f"give its number, as in {option} 230") from None
+        raise UsageError(
+            f"{option} {text!r} is not a visit", f"give its number, as in {option} 230"
+        ) from None
 
 
 def jobs(option: str, text: str) -> int:
