@@ -63,9 +63,14 @@ def _programs(folder: Path, base: Path, program: str | None) -> Path:
     return folder
 
 
-def shifter_site(image: dict[str, str], visible: list[Path]) -> dict[str, Any]:
-    """A site file of the stand-in for Shifter, with the one image ``docker:diffrun-engine:1``."""
-    known = {IDENTITY: {"tree": image, "env": {"PATH": "/usr/local/bin:/usr/bin:/bin"}}}
+def shifter_site(
+    image: dict[str, str] | str, visible: list[Path], path: str = "/usr/local/bin:/usr/bin:/bin"
+) -> dict[str, Any]:
+    """A site file of the stand-in for Shifter, with the one image ``docker:diffrun-engine:1``.
+
+    The image is a table, or the folder in which it is unpacked; ``path`` is its PATH.
+    """
+    known = {IDENTITY: {"tree": image, "env": {"PATH": path}}}
     return {
         "images": {"tags": {"docker:diffrun-engine:1": IDENTITY}, "ids": known},
         "site_fs": sorted({str(path.resolve()) for path in (*visible, config_folder())}),

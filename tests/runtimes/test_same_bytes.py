@@ -7,12 +7,14 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
 
 import pytest
+from hostimage import shifter_site, standin
 
 LOCK = Path(__file__).resolve().parents[2] / "containers" / "requirements.lock"
 LIBRARIES = ("astropy", "llvmlite", "lsst-pex-config", "numba", "numpy", "scipy")
@@ -65,3 +67,49 @@ def test_podman(podman_environment, podman_engine_image, native, same_libraries,
     diffrun(podman_environment, *words, "--output", str(tmp_path / "run"))
     assert products(tmp_path / "run") == native
     assert container(tmp_path / "run")["name"] == podman_engine_image
+
+
+@pytest.fixture(scope="module")
+def unpacked(docker, tmp_path_factory, request):
+    """The image of a program as a folder, and its PATH."""
+    found = {}
+
+    def unpack(program):
+        if program not in found:
+            image = request.getfixturevalue(f"{program}_image")
+            folder = tmp_path_factory.mktemp(f"unpacked-{program}")
+            docker.run("create", f"--name=unpacked-{program}", image)
+            export = ["/usr/bin/docker", "export", f"unpacked-{program}"]
+            with subprocess.Popen(export, env=docker.environment, stdout=subprocess.PIPE) as exported:
+                subprocess.run(["tar", "-xf", "-", "-C", str(folder)], stdin=exported.stdout, check=True)
+            docker.run("rm", f"unpacked-{program}")
+            variables = docker.run("inspect", "--format={{json .Config.Env}}", image).stdout
+            found[program] = folder, dict(each.split("=", 1) for each in json.loads(variables))["PATH"]
+        return found[program]
+
+    yield unpack
+    for folder, _ in found.values():
+        shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("program", ["engine", "stack"])
+def test_standin_for_shifter(program, unpacked, native, same_libraries, subset, tmp_path):
+    image, path = unpacked(program)
+    for name in ("shifter", "shifterimg"):
+        standin(tmp_path / "bin", name, shifter_site(str(image), [subset, tmp_path], path))
+    words = ("--program", program, "--runtime", "shifter", "--image", "diffrun-engine:1")
+    environment = dict(os.environ) | {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
+    diffrun(environment, *words, "--repo", str(subset), "--output", str(tmp_path / "run"))
+    assert products(tmp_path / "run") == native
+
+
+def test_standin_for_apptainer(unpacked, native, same_libraries, subset, tmp_path):
+    image, path = unpacked("engine")
+    for name in ("apptainer", "singularity"):
+        standin(tmp_path / "bin", name, {})
+    sif = tmp_path / "engine.sif"
+    sif.write_text(json.dumps({"standin": "sif", "tree": str(image), "env": {"PATH": path}}))
+    environment = dict(os.environ) | {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
+    words = ("--runtime", "apptainer", "--image", str(sif), "--repo", str(subset))
+    diffrun(environment, *words, "--output", str(tmp_path / "run"))
+    assert products(tmp_path / "run") == native

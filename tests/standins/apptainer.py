@@ -100,6 +100,7 @@ def root(given: list[tuple[str, str]], contained: bool, tree: Any) -> View:
         for each in binds:
             if not each.source or not each.source.exists():
                 fatal(f"container creation failed: mount {each.source}->{each.target} error: no such file")
+            view.make_room(each.target)
             view.binds.append(Bind(each.source, each.target, each.readonly))
     return view
 

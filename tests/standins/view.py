@@ -122,6 +122,16 @@ class View:
             return host.exists()
         return any(each.target == here or each.target.startswith(f"{here}/") for each in self.binds)
 
+    def make_room(self, target: str) -> None:
+        """Make a place that is not there, over read-only folders: the folder above is made anew in memory."""
+        above = self.real(os.path.dirname(target))
+        host = self.on_host(above) if above else None
+        if self.real(target) is None and above and host is not None:
+            self.bind(None, above)
+            for entry in sorted(host.iterdir()):
+                if not entry.is_symlink():
+                    self.bind(entry, f"{above}/{entry.name}", True)
+
     def words(self) -> list[str]:
         """The arguments of bubblewrap that make this view."""
         found = []
