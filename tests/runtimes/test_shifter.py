@@ -26,6 +26,7 @@ from hostimage import IDENTITY, shifter_site, standin, tree
 from hypothesis import given
 from hypothesis import strategies as st
 
+from diffrun import sites
 from diffrun.errors import ConfigError, UsageError
 from diffrun.runtimes import ENGINE, Job
 from diffrun.runtimes.image import Image
@@ -60,6 +61,21 @@ def test_argv() -> None:
         "/output",
         "--configfile",
         "/global/homes/u/my config.py",
+    )
+
+
+def test_the_site_of_2016() -> None:
+    site = sites.read("cori")
+    assert (site["program"], site["runtime"]) == ("stack", "shifter")
+    argv = words(a_job(site["repo"]), Image("diffrun-stack", IMAGE.id), LAYOUT)
+    assert argv[:7] == (
+        f"--image=id:{IDENTITY}",
+        "--volume=/global/cscratch1/sd/desc/twinkles/work/4/output:/input:ro",
+        "--volume=/pscratch/u/.run.tmp:/output",
+        "--",
+        "/usr/bin/env",
+        "DIFFRUN_LIFELINE=1",
+        "/usr/local/bin/diffrun-entry",
     )
 
 
