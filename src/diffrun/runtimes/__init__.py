@@ -58,6 +58,9 @@ class Command:
     argv, environment
     lifeline : `bool`
         Whether the child ends its work at the end of its standard input, which is then a pipe of ours.
+    tidy : `bool`
+        Whether the child, with a lifeline, is left to end by itself and to remove what it made: killed at the
+        wrong moment it could not.
     line : `str`
         The shell line that does the same, where the argv is not meant for people.
     seen : `tuple` [(`str`, `str`), ...]
@@ -67,6 +70,7 @@ class Command:
     argv: tuple[str, ...]
     environment: tuple[tuple[str, str], ...]
     lifeline: bool = False
+    tidy: bool = False
     line: str = ""
     seen: tuple[tuple[str, str], ...] = ()
 

@@ -43,7 +43,7 @@ class Container:
         own = ["--read-only-tmpfs=false", "--http-proxy=false"]
         if not wanted.user.startswith("0:"):
             own += ["--userns", "keep-id"]
-        return Command(("podman", run, *own, *rest), _environment(host), lifeline=True)
+        return Command(("podman", run, *own, *rest), _environment(host), lifeline=True, tidy=True)
 
 
 def _environment(host: Mapping[str, str] | None) -> tuple[tuple[str, str], ...]:

@@ -4,6 +4,7 @@
 The child is the head of its own process group and asks the kernel for SIGKILL when its parent dies
 (PR_SET_PDEATHSIG), so even ``kill -9`` of the launcher leaves nothing behind. A signal to the launcher is
 passed on; what is still there after two seconds is killed. A second signal ends the launcher at once.
+A child that tidies up by itself is told by the end of its standard input alone, which comes in any case.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from diffrun.runtimes import Command
 
 _PR_SET_PDEATHSIG = 1
 _GRACE = 2.0
+_TIDYING = 8.0
 _POLL = 0.25
 _LONGEST_LINE = 64 * 1024
 _LARGEST_ANSWER = 16 * 1024 * 1024
@@ -116,13 +118,15 @@ def _child(command: Command, stdout: IO[bytes] | int, stderr: int) -> Iterator[s
             stdout=stdout,
             stderr=stderr,
             process_group=0,
-            preexec_fn=_die_with_parent(),
+            preexec_fn=None if command.tidy else _die_with_parent(),
         )
     except OSError as error:
         raise DiffrunError(f"cannot start {command.argv[0]}: {error.strerror}") from None
     try:
         yield child
     except BaseException as error:
+        if command.tidy:
+            _let_end(child)
         _end(child, error.number if isinstance(error, Stopped) else signal.SIGTERM)
         raise
     finally:
@@ -130,6 +134,14 @@ def _child(command: Command, stdout: IO[bytes] | int, stderr: int) -> Iterator[s
         for stream in (child.stdin, child.stdout, child.stderr):
             if stream:
                 stream.close()
+
+
+def _let_end(child: subprocess.Popen[bytes]) -> None:
+    """Close the child's lifeline, and give it time to tidy up."""
+    if child.stdin:
+        child.stdin.close()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        child.wait(_TIDYING)
 
 
 def _end(child: subprocess.Popen[bytes], number: int) -> None:
