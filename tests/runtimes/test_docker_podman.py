@@ -26,9 +26,9 @@ from diffrun import outputs, plan, record, settings
 from diffrun.errors import OutputError, UsageError
 from diffrun.repository.dataid import DataId
 from diffrun.request import Request
-from diffrun.runtimes import ENGINE, Job, choose, resolve, supervise
+from diffrun.runtimes import ENGINE, Job, choose, container, resolve, supervise
 from diffrun.runtimes import podman as _before_the_fork  # noqa: F401
-from diffrun.runtimes.dockerrun import owner
+from diffrun.runtimes.dockerrun import connect, create, owner
 from diffrun.runtimes.image import Image
 
 pytestmark = pytest.mark.containers
@@ -447,3 +447,26 @@ def test_the_end_of_our_own_input_ends_the_container(in_docker: House, tmp_path:
         child.stdin.close()
         assert child.wait(5) == 128 + signal.SIGTERM
     assert gone(in_docker.containers)
+
+
+def test_the_server_was_asked_for_what_the_line_says(in_docker: House, tmp_path: Path) -> None:
+    image = in_docker.image("exit 0", "small:asked")
+    spec = container.spec(folders(tmp_path), image)
+    client = connect(os.environ)
+    try:
+        identity = create(client.api, spec)
+        seen = client.api.inspect_container(identity)
+        client.api.remove_container(identity)
+    finally:
+        client.close()
+    host, config = seen["HostConfig"], seen["Config"]
+    asked = {
+        "AutoRemove": True, "Init": True, "NetworkMode": "none", "ReadonlyRootfs": True, "CapDrop": ["ALL"],
+        "SecurityOpt": ["no-new-privileges"], "PidsLimit": 256, "Memory": 8 * 2**30, "MemorySwap": 8 * 2**30,
+        "IpcMode": "private", "Tmpfs": {"/tmp": "rw,noexec,nosuid,nodev,size=256m"}, "Privileged": False,
+        "CapAdd": None, "Devices": None, "PidMode": "", "UTSMode": "", "UsernsMode": "", "Binds": None,
+    }  # fmt: skip
+    assert {name: host[name] or None for name in asked} == {name: asked[name] or None for name in asked}
+    assert [(m["Source"], m["Target"], m.get("ReadOnly", False)) for m in host["Mounts"]] == list(spec.mounts)
+    assert (config["User"], config["OpenStdin"], config["StdinOnce"]) == (spec.user, True, True)
+    assert [line for line in config["Env"] if not line.startswith("PATH=")] == ["DIFFRUN_LIFELINE=1"]

@@ -58,6 +58,25 @@ def test_the_repository_keeps_its_path_and_the_rest_gets_its_place() -> None:
     )  # fmt: skip
 
 
+def test_the_whole_line() -> None:
+    made = job(Path("/data/a b"), Path("/out/.x.tmp"), Path("/c/a.py"))
+    options = (
+        "--rm -i --init --pull never --network none --read-only --cap-drop ALL"
+        f" --security-opt no-new-privileges --user {os.getuid()}:{os.getgid()} --pids-limit 256"
+        " --memory 8589934592 --memory-swap 8589934592 --ipc private --log-driver none"
+        " --tmpfs /tmp:rw,noexec,nosuid,nodev,size=256m --env DIFFRUN_LIFELINE=1"
+        " --mount type=bind,source=/c/a.py,target=/config/0-a.py,readonly"
+        " --mount 'type=bind,source=/data/a b,target=/data/a b,readonly'"
+        " --mount type=bind,source=/out/.x.tmp,target=/output"
+        f" --entrypoint /usr/local/bin/diffrun-entry {IMAGE.id} imageDifference.py '/data/a b'"
+        " --output /output --config doMerge=True --configfile /config/0-a.py"
+    )
+    assert str(choose("engine", "docker", IMAGE).command(made, {})) == f"docker run {options}"
+    own = "--read-only-tmpfs=false --http-proxy=false" + (" --userns keep-id" if os.getuid() else "")
+    podman = choose("engine", "podman", IMAGE).command(made, {"HOME": "/h", "PYTHONPATH": "/none"})
+    assert str(podman) == f"env -i HOME=/h podman run {own} {options}"
+
+
 @pytest.mark.parametrize("path", FORBIDDEN)
 def test_what_is_never_mounted(path: str) -> None:
     with pytest.raises(UsageError):
