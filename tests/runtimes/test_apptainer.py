@@ -83,10 +83,15 @@ def test_fetched_once_and_known_by_its_sum(registry: dict[str, Any], tmp_path: P
     assert resolve("registry.org/diffrun-engine:1") == found
 
 
-def test_a_changed_file_is_another_image(registry: dict[str, Any], tmp_path: Path) -> None:
+def test_a_changed_file_is_another_image(
+    registry: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "engine.sif"
     path.write_text(json.dumps(registry))
-    before = resolve(str(path))
+    monkeypatch.chdir(tmp_path)
+    before = resolve("engine.sif")
+    assert before == resolve(str(path))
+    assert before.name == str(path)
     path.write_text(json.dumps(registry | {"env": {"A": "1"}}))
     assert resolve(str(path)).id != before.id
 

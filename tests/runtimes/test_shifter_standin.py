@@ -7,12 +7,16 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
+import sys
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+from containerprobe import wait_until
 from hostimage import standin
 
 pytestmark = pytest.mark.skipif(not shutil.which("bwrap"), reason="apt-get install bubblewrap")
@@ -256,6 +260,55 @@ def test_note_of_what_is_mounted(place: Path) -> None:
 def test_argv_is_logged(place: Path) -> None:
     run(place, (IMAGE, "echo", "a b", ""), log=f"{place}/log")
     assert json.loads((place / "log").read_text().splitlines()[-1]) == ["shifter", IMAGE, "echo", "a b", ""]
+
+
+def start(place: Path, *words: str, setup: float) -> subprocess.Popen[bytes]:
+    """The stand-in as the head of a process group."""
+    table = standin(place / "bin", "shifter", site(place, setup_seconds=setup))
+    argv = [table.with_suffix(""), IMAGE, *words]
+    return subprocess.Popen(argv, stdout=subprocess.PIPE, process_group=0)
+
+
+def ignores(process: int, number: int) -> bool:
+    """Whether a process ignores a signal (``proc(5)``, SigIgn)."""
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    mask = next(int(line.split()[1], 16) for line in lines if line.startswith("SigIgn"))
+    return bool(mask >> (number - 1) & 1)
+
+
+def test_deaf_while_it_sets_up(place: Path) -> None:
+    with start(place, "echo", "done", setup=1.0) as child:
+        assert wait_until(lambda: ignores(child.pid, signal.SIGTERM), 20)
+        os.killpg(child.pid, signal.SIGTERM)
+        assert child.communicate(timeout=20) == (b"done\n", None)
+    assert child.returncode == 0
+
+
+def test_signals_reach_the_payload_then(place: Path) -> None:
+    with start(place, "sh", "-c", "echo ready; exec sleep 30", setup=0.0) as child:
+        assert child.stdout and child.stdout.readline() == b"ready\n"
+        os.killpg(child.pid, signal.SIGTERM)
+        assert child.wait(20) == -signal.SIGTERM
+
+
+def test_outlives_a_parent_that_asked_for_its_death(place: Path) -> None:
+    table = standin(place / "bin", "shifter", site(place))
+    parent = f"""
+import ctypes, os, signal, subprocess
+ask = lambda: ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+child = subprocess.Popen({[str(table.with_suffix("")), IMAGE, "sh", "-c", "echo $$; exec sleep 30"]!r}, preexec_fn=ask)
+os.read(0, 1)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    argv = [sys.executable, "-c", parent]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdin and child.stdout
+        payload = int(child.stdout.readline())
+        child.stdin.write(b".")
+        child.stdin.close()
+        assert child.wait(20) == -signal.SIGKILL
+        time.sleep(0.3)
+        os.kill(payload, signal.SIGKILL)  # ProcessLookupError if it were gone
 
 
 STATES = {"docker:new:1": ["INIT", "PULLING", "READY"], "docker:bad:1": ["INIT", "FAILURE"]}

@@ -109,7 +109,8 @@ def resolve(reference: str) -> Image:
         raise UsageError(f"Apptainer cannot read {path}", "remove it, or give another --image")
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return Image(reference, f"sha256:{digest}", (reference,) if "@sha256:" in reference else ())
+    name = str(path) if reference.endswith(".sif") else reference  # found again from any folder
+    return Image(name, f"sha256:{digest}", (reference,) if "@sha256:" in reference else ())
 
 
 def _client() -> Any:
