@@ -85,6 +85,19 @@ def test_repository_whose_links_lead_out_keeps_its_path() -> None:
     assert argv[argv.index("imageDifference.py") + 1] == "/global/u/repo"
 
 
+def test_links_on_the_way_to_a_volume_are_followed(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    repository, output = tmp_path / "link" / "repo", tmp_path / "link" / "out"
+    wanted = Job(ENGINE, (str(repository), "--output", str(output)), (repository,), output)
+    argv = words(wanted, IMAGE, LAYOUT)
+    assert argv[1:3] == (
+        f"--volume={tmp_path}/real/repo:/input:ro",
+        f"--volume={tmp_path}/real/out:/output",
+    )
+    assert argv[-3:] == ("/input", "--output", "/output")
+
+
 @given(st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=20))
 def test_no_volume_has_a_letter_that_shifter_drops(name: str) -> None:
     try:

@@ -80,7 +80,7 @@ class Container:
 
 
 def words(job: Job, image: Image, layout: Layout) -> tuple[str, ...]:
-    """The arguments of ``shifter`` (pure).
+    """The arguments of ``shifter`` (pure, but for the links of the disk).
 
     The repository is seen read-only at ``/input``, unless its links lead out of it: then it is read at its
     own path, where all that they lead to is as well. Configuration files are read at their own paths.
@@ -112,6 +112,7 @@ def mapped(job: Job) -> Path | None:
 
 
 def _plain(path: Path) -> str:
+    path = path.resolve()  # Shifter does not follow an absolute link in a volume's path
     dropped = sorted(set(_DROPPED.findall(str(path))))
     if dropped:
         letters = " ".join(repr(letter) for letter in dropped)
