@@ -60,8 +60,11 @@ def examine(folder: Path, science: Sequence[DataId], repository: Path) -> None:
         Naming the first thing that is missing, or must not be there.
     """
     for name, target in links(folder).items():
-        if Path(os.path.normpath(folder / target)) != repository.resolve():
+        if (folder / target).resolve() != repository.resolve():
             raise OutputError(f"the engine left {name}, a link to {target}, not to the repository")
+        if target != str(repository.resolve()):  # in a container, a link to the repository is a plain folder
+            (folder / name).unlink()
+            (folder / name).symlink_to(repository.resolve())
     names = []
     for name in _walk(folder):
         names.append(name)

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -216,18 +216,22 @@ def test_what_is_left_gets_the_modes_of_the_callers_umask(house: House, tmp_path
     done >/output/config/deepDiff.py
     echo >/output/deepDiff/v1-fr/R22/metadata-S11.boost
     chmod 777 /output/config /output/config/deepDiff.py
+    ln -s "$1" /output/_parent
     """
     job = folders(tmp_path)
+    (tmp_path / "li nk").symlink_to("repo")
+    job = replace(job, arguments=(str(tmp_path / "li nk"),), reads=(*job.reads, tmp_path / "li nk"))
     assert house.call(script, job, "small:modes") == (0, [])
     science = [DataId(visit=1, filter="r", raft="2,2", sensor="1,1")]
     before = os.umask(0o027)
     try:
-        outputs.examine(tmp_path / "out", science, tmp_path / "repo")
+        outputs.examine(tmp_path / "out", science, tmp_path / "li nk")
     finally:
         os.umask(before)
     modes = {path.stat().st_mode & 0o7777 for path in (tmp_path / "out").rglob("*") if path.is_file()}
     assert modes == {0o640}
     assert (tmp_path / "out" / "config").stat().st_mode & 0o7777 == 0o750
+    assert (tmp_path / "out" / "_parent").readlink() == tmp_path / "repo"
 
 
 def command(house: House, tmp_path: Path, *more: str) -> list[str]:
