@@ -51,6 +51,15 @@ def test_check_holds_for_what_build_made(program, image, diffrun):
     assert "7 files, all whole" in done.stdout
 
 
+def test_check_holds_in_podman(podman_environment, podman_engine_image):
+    argv = [sys.executable, "-m", "diffrun.cli", "image", "check", "engine", "--engine", "podman"]
+    done = subprocess.run(
+        [*argv, "--image", podman_engine_image], env=podman_environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "7 files, all whole" in done.stdout
+
+
 def test_list_shows_both(engine_image, stack_image, diffrun):
     lines = diffrun("image", "list").stdout.splitlines()
     for line, name, sha256 in zip(lines, ("engine", "stack"), (engine_image, stack_image), strict=True):
