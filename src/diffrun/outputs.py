@@ -14,7 +14,7 @@ from typing import Any
 
 from diffrun.errors import DataError, OutputError
 from diffrun.repository import paths
-from diffrun.repository.dataid import DataId
+from diffrun.repository.dataid import SOURCE_BITS, DataId
 
 RECORD = "record.json"
 CRATE = "ro-crate-metadata.json"
@@ -103,11 +103,12 @@ def check(folder: Path, science: Iterable[DataId]) -> tuple[Output, ...]:
     Raises
     ------
     OutputError
-        If a product is missing or cut short, or there is something that is not a plain file.
+        If a product is missing, cut short or of another data id, or there is something that is not a plain
+        file.
     """
     from diffrun.files.fits import check as check_fits  # loads numpy: not before it is needed
 
-    names = list(_walk(folder))
+    science, names = tuple(science), list(_walk(folder))
     for name in _expected(folder, science):
         if name not in names:
             raise OutputError(
@@ -120,7 +121,23 @@ def check(folder: Path, science: Iterable[DataId]) -> tuple[Output, ...]:
             except DataError as error:
                 said = error.message.replace(f"{folder}/", "")
                 raise OutputError(f"the engine left a damaged file: {said}") from None
+    for data_id in science:
+        _refuse_another(folder, str(paths.relative(f"{prefix(folder)}_diaSrc", data_id)), data_id)
     return tuple(_summed(folder, name) for name in names if name != RECORD)
+
+
+def _refuse_another(folder: Path, name: str, data_id: DataId) -> None:
+    """`OutputError` if the sources of a catalogue are not of its data id: their ids hold the exposure."""
+    from diffrun.files.afw.catalog import read_catalog
+
+    if not (folder / name).is_file():
+        return
+    try:
+        ids = read_catalog(folder / name)["id"]
+    except (DataError, KeyError):  # no catalogue of afw: nothing to compare
+        return
+    if (ids >> SOURCE_BITS != data_id.ccd_exposure_id).any():
+        raise OutputError(f"the engine left {name} with sources of another exposure than {data_id}")
 
 
 def verify(folder: Path, outputs: Iterable[Output]) -> None:

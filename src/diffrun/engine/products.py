@@ -18,14 +18,11 @@ from diffrun.files.afw.exposure import Exposure
 from diffrun.files.afw.reader import read_exposure
 from diffrun.files.afw.writer import write_exposure, write_kernel
 from diffrun.files.atomic import write_bytes
-from diffrun.repository.dataid import DataId
+from diffrun.repository.dataid import SOURCE_BITS, DataId
 from diffrun.repository.gen2 import Repository
 from diffrun.repository.paths import relative
 
 _LOG = logging.getLogger("imageDifference")
-
-#: Bits of a source id below those of the exposure.
-_SOURCE_BITS = 23
 
 
 def read(repository: Repository, science: DataId, template: DataId, config: ImageDifferenceConfig) -> Inputs:
@@ -56,7 +53,7 @@ def read(repository: Repository, science: DataId, template: DataId, config: Imag
             science.filter, template.filter,
         )  # fmt: skip
     sources = _sources(repository, science) if config.doSelectSources else None
-    return Inputs(exposure, reference, sources, science.ccd_exposure_id << _SOURCE_BITS)
+    return Inputs(exposure, reference, sources, science.ccd_exposure_id << SOURCE_BITS)
 
 
 def _calexp(repository: Repository, data_id: DataId, add_background: bool) -> Exposure:

@@ -65,6 +65,10 @@ def parse_filter(text: str) -> str:
     return text
 
 
+#: Bits of a source id below those of the exposure's.
+SOURCE_BITS = 23
+
+
 @dataclass(frozen=True, order=True)
 class DataId:
     """One sensor of one visit.
