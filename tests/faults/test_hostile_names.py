@@ -66,13 +66,17 @@ def call(launcher: Launcher, commands: list[list[str]], here: Path) -> list[tupl
     return [tuple(found) for found in json.loads(done.stdout)]
 
 
-def test_hostile_ids(launcher: Launcher, tmp_path: Path) -> None:
-    """Each is refused in one line without a control character, and nothing is made."""
+@pytest.mark.parametrize("runtime", ["native", "docker", "podman", "apptainer", "shifter"])
+def test_hostile_ids(launcher: Launcher, tmp_path: Path, runtime: str) -> None:
+    """Each is refused in one line without a control character, and nothing is made or started."""
     here = tmp_path / "here"
     here.mkdir()
+    where = ["--runtime", runtime, *([] if runtime == "native" else ["--image", "diffrun-engine"])]
     sides = [("science", "template")[number % 2] for number in range(len(IDS))]
     pairs = list(zip(sides, IDS, strict=True))
-    commands = [launcher.argv("--output", str(here / "run"), **{side: text})[3:] for side, text in pairs]
+    commands = [
+        launcher.argv("--output", str(here / "run"), *where, **{side: text})[3:] for side, text in pairs
+    ]
     for (side, text), (code, out, err) in zip(pairs, call(launcher, commands, here), strict=True):
         assert (code, out) == (2, ""), text
         assert err.startswith(f"diffrun: error: --{side} "), text
