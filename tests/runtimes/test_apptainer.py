@@ -162,7 +162,10 @@ def test_the_same_bytes_as_native(tmp_path: Path, subset: Path) -> None:
 
 
 @needs_bubblewrap
-@pytest.mark.parametrize(("number", "seconds"), [(signal.SIGKILL, 2), (signal.SIGTERM, 12)])
+@pytest.mark.parametrize(
+    ("number", "seconds"),
+    [(signal.SIGKILL, 2), (signal.SIGTERM, 12), (signal.SIGINT, 12), (signal.SIGHUP, 12)],
+)
 def test_nothing_outlives_the_launcher(tmp_path: Path, subset: Path, number: int, seconds: float) -> None:
     mark = f"62.{os.getpid()}{number:02d}"
     env = install(tmp_path / "bin", tree(tmp_path / "image", WAIT.format(mark)))

@@ -241,7 +241,8 @@ def test_failure_before_the_program_is_shifters(tmp_path: Path, subset: Path) ->
 
 @needs_bubblewrap
 @pytest.mark.parametrize(
-    ("number", "seconds"), [(signal.SIGKILL, 2), (signal.SIGTERM, 12), (signal.SIGINT, 12)]
+    ("number", "seconds"),
+    [(signal.SIGKILL, 2), (signal.SIGTERM, 12), (signal.SIGINT, 12), (signal.SIGHUP, 12)],
 )
 def test_nothing_outlives_the_launcher(tmp_path: Path, subset: Path, number: int, seconds: float) -> None:
     mark = f"61.{os.getpid()}{number:02d}"
