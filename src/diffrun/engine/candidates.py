@@ -68,23 +68,38 @@ def from_sources(sources: Catalog, minimum_snr: float) -> Candidates:
     flux, error = sources.flux("slot_PsfFlux")
     with np.errstate(invalid="ignore", divide="ignore"):
         snr = np.where(error > 0, flux / error, 0.0)
-    everything = Candidates(x, y, snr, {})
-    found = everything.keep(np.isfinite(x) & np.isfinite(y) & np.isfinite(snr), "no position or flux")
-    finite = np.isfinite(x) & np.isfinite(y) & np.isfinite(snr)
-    flagged = np.zeros(len(x), bool)
+    keep, rejected = np.ones(len(x), bool), {}
+    for cause, good in (
+        ("no position or flux", np.isfinite(x) & np.isfinite(y) & np.isfinite(snr)),
+        ("flagged in src", ~_flagged(sources)),
+        ("faint", snr >= minimum_snr),
+        ("extended", ~_extended(sources)),
+    ):
+        if cause == "extended" and not (keep & good).any():
+            break
+        if (keep & ~good).any():
+            rejected[cause] = int(np.count_nonzero(keep & ~good))
+        keep &= good
+    return Candidates(x[keep], y[keep], snr[keep], rejected)
+
+
+def _flagged(sources: Catalog) -> NDArray[np.bool_]:
+    """Sources with a flag that spoils them, and parents of a blend."""
+    flagged = np.zeros(len(sources), bool)
     for name in _BAD_FLAGS:
         if name in sources:
             flagged |= np.asarray(sources[name], bool)
     if "deblend_nChild" in sources:
         flagged |= np.asarray(sources["deblend_nChild"]) > 0
-    extended = np.zeros(len(x), bool)
-    if "base_ClassificationExtendedness_value" in sources:
-        extended = ~(np.asarray(sources["base_ClassificationExtendedness_value"], float) < 0.5)
-    flagged, extended = flagged[finite], extended[finite]
-    found, extended = found.keep(~flagged, "flagged in src"), extended[~flagged]
-    bright = found.snr >= minimum_snr
-    found, extended = found.keep(bright, "faint"), extended[bright]
-    return found.keep(~extended, "extended") if np.count_nonzero(~extended) else found
+    return flagged
+
+
+def _extended(sources: Catalog) -> NDArray[np.bool_]:
+    """Sources that are not known to be points, where the table tells."""
+    name = "base_ClassificationExtendedness_value"
+    if name not in sources:
+        return np.zeros(len(sources), bool)
+    return np.asarray(~(np.asarray(sources[name], float) < 0.5))
 
 
 def from_image(exposure: Exposure, psf: KernelPsf, threshold: float) -> Candidates:
