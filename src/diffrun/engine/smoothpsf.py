@@ -13,12 +13,14 @@ import scipy.fft
 from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
 
-from diffrun.files.afw.exposure import Psf
+from diffrun.files.afw.exposure import Exposure, Psf
 from diffrun.files.afw.kernel import LinearCombinationKernel, chebyshev_terms
 from diffrun.files.afw.psf import KernelPsf
 
 #: FWHM of a Gaussian in units of its sigma.
 FWHM_PER_SIGMA = 2.0 * np.sqrt(2.0 * np.log(2.0))
+#: Part by which one PSF may be the wider and still be convolved as asked: no kernel sharpens by so little.
+SAME_SEEING = 0.005
 
 Array = NDArray[np.float64]
 Box = tuple[float, float, float, float]
@@ -88,6 +90,12 @@ def fit_field(sample: Callable[[float, float], Array], box: Box, order: int) -> 
     solution = np.linalg.lstsq(terms, images.reshape(len(xs), -1), rcond=None)[0]
     components = np.asarray(solution, float).reshape(terms.shape[1], *images.shape[1:])
     return LinearCombinationKernel(components, np.eye(terms.shape[1]), box)
+
+
+def field_box(exposure: Exposure) -> tuple[float, float, float, float]:
+    """The pixel edges of an exposure as a box in parent pixels."""
+    (x0, y0), (ny, nx) = exposure.xy0, exposure.shape
+    return x0 - 0.5, y0 - 0.5, x0 + nx - 0.5, y0 + ny - 0.5
 
 
 def centre(box: Box) -> tuple[float, float]:

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Which stars tell the matching kernel, and the kernel that they tell."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import numpy as np
+
+from diffrun.engine import basis as al
+from diffrun.engine import candidates as stars
+from diffrun.engine import smoothpsf, solve
+from diffrun.engine.smoothpsf import FWHM_PER_SIGMA, SAME_SEEING, field_box
+from diffrun.engine.subtract import Pair
+from diffrun.files.afw.catalog import Catalog
+
+#: Half width of the stamps in which the kernel is fitted, in FWHM of the wider PSF, and its bounds in pixels.
+#: Smaller stamps miss the wings, larger ones bring in more noise.
+_FIT_REACH, _FIT_HALF = 4.5, (10, 26)
+#: Most cells along an axis in which candidates are chosen: on a whole sensor they are larger than configured.
+_MOST_CELLS = 12
+#: Half width of the PSF stamps with which stars are sought where there is no ``src``.
+_PSF_HALF = 22
+
+Config = Any
+Metadata = dict[str, Any]
+
+
+def choose(
+    pair: Pair, sigmas: tuple[float, ...], sources: Catalog | None, config: Config, log: logging.Logger
+) -> stars.Candidates:
+    """The stars of ``src``, else those detected, that both images show well and with a constant flux."""
+    active = config.subtract.kernel.active
+    threshold = active.detectionConfig.detThreshold
+    science = pair.science
+    if sources is None:
+        log.info("Source selection via detection")
+        found = stars.from_image(
+            science, smoothpsf.smooth(science.psf, field_box(science), _PSF_HALF), threshold
+        )
+    else:
+        log.info("Source selection via src product")
+        found = stars.from_sources(sources, threshold)
+    core, (ny, nx) = FWHM_PER_SIGMA * max(sigmas), pair.plain.shape
+    found = stars.with_clean_cores(found, [science, pair.template], core, border=int(core) + 1)
+    stars.require(found, 1, "seen well in both images")
+    found = stars.constant(found, science, pair.template, core)
+    cell_x, cell_y = (
+        max(active.sizeCellX, -(-nx // _MOST_CELLS)),
+        max(active.sizeCellY, -(-ny // _MOST_CELLS)),
+    )
+    chosen = stars.spread(found, pair.plain, cell_x, cell_y, active.nStarPerCell)
+    stars.require(chosen, 1, "with a common flux ratio")
+    total = len(chosen) + sum(chosen.rejected.values())
+    log.info("Selected %d / %d sources for Psf matching", len(chosen), total)
+    return chosen
+
+
+def match(
+    pair: Pair, sigmas: tuple[float, ...], chosen: stars.Candidates, config: Config, log: logging.Logger
+) -> tuple[solve.Solution, Metadata]:
+    """Fit the matching kernel to the candidates."""
+    active = config.subtract.kernel.active
+    narrow, wide = sorted(sigmas)
+    plain, convolved = sigmas if pair.convolve_template else reversed(sigmas)
+    sharpens = convolved > plain * (1 + SAME_SEEING)
+    smallest = active.alardMinSigDeconv if sharpens else active.alardMinSig
+    widths = al.matching_sigmas(narrow, wide, smallest, active.alardNGauss, active.alardGaussBeta)
+    size = al.kernel_size(
+        widths,
+        FWHM_PER_SIGMA * wide,
+        active.kernelSizeFwhmScaling,
+        active.kernelSizeMin,
+        active.kernelSizeMax,
+    )
+    basis = al.gaussian_basis(size, widths, list(active.alardDegGauss))
+    log.info("Subtracting images")
+    hidden = 1.0 if pair.plain_power is None else float(pair.plain_power.mean())
+    target = pair.plain.replace(variance=pair.plain.variance * np.float32(hidden))
+    half = int(np.clip(_FIT_REACH * FWHM_PER_SIGMA * wide, *_FIT_HALF))
+    stamps = solve.cut(pair.convolved, target, chosen, basis, half)
+    solution = solve.solve(
+        stamps,
+        basis,
+        field_box(pair.plain),
+        active.spatialKernelOrder,
+        active.maxSpatialIterations,
+        active.fitForBackground,
+    )
+    used = int(solution.used.sum())
+    if solution.order < active.spatialKernelOrder:
+        log.warning(
+            "Only %d kernel candidates: the kernel varies with order %d, not %d",
+            used,
+            solution.order,
+            active.spatialKernelOrder,
+        )
+    task = "imageDifference:subtract"
+    facts: Metadata = {
+        f"{task}.ALBasisNGauss": len(widths),
+        f"{task}.ALBasisDegGauss": list(active.alardDegGauss),
+        f"{task}.ALBasisSigGauss": widths,
+        f"{task}.ALKernelSize": size,
+        f"{task}.spatialConditionNum": solution.condition,
+        f"{task}.spatialKernelSum": float(solution.kernel.at(*smoothpsf.centre(solution.kernel.box)).sum()),
+        f"{task}.spatialKernelOrder": solution.order,
+        f"{task}.nCandidates": len(chosen),
+        f"{task}.nCandidatesUsed": used,
+        f"{task}.candidateChi2": float(np.median(solution.chi2[solution.used])),
+        f"{task}.mismatch": solution.mismatch,
+        f"{task}.convolved": "template" if pair.convolve_template else "science",
+        f"{task}.scienceFwhm": float(FWHM_PER_SIGMA * sigmas[0]),
+        f"{task}.templateFwhm": float(FWHM_PER_SIGMA * sigmas[1]),
+    }
+    return solution, facts
