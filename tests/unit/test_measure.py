@@ -13,6 +13,7 @@ from scenes import XY0, Profile, blend, config, draw, exposure, footprint, match
 from diffrun.engine import dipole
 from diffrun.engine.config import ImageDifferenceConfig
 from diffrun.engine.footprint import Footprint
+from diffrun.engine.lobes import Beneath
 from diffrun.engine.measure import measure
 from diffrun.files.afw.catalog import Catalog, read_catalog, write_catalog
 from diffrun.files.afw.exposure import Exposure
@@ -42,27 +43,27 @@ def run(science: Any, template: Any, profile: Profile, places: list[Any], **chan
     difference = exposure(science - template, SCIENCE + TEMPLATE, profile).replace(**changes)
     snr = matched_filter(difference.image, SCIENCE + TEMPLATE, profile)
     found = [footprint(snr, x, y) for x, y in places]
-    pair = exposure(science, SCIENCE, profile), exposure(template, TEMPLATE, profile)
-    return measure(found, difference, *pair, config(), ID_BASE)
+    return measure(found, difference, beneath(science), config(), ID_BASE)
 
 
-def single(
-    rng: Any, snr: float = 15.0, size: int = 81, fwhm: float = 3.5
-) -> tuple[Exposure, Exposure, Exposure, float]:
-    """Difference, science and template with one source in the middle, and its flux."""
+def beneath(science: Any) -> Beneath:
+    """A science image that brought its part of the difference's variance."""
+    return Beneath(np.asarray(science, np.float32), SCIENCE / (SCIENCE + TEMPLATE))
+
+
+def single(rng: Any, snr: float = 15.0, size: int = 81, fwhm: float = 3.5) -> tuple[Exposure, Beneath, float]:
+    """Difference and science image with one source in the middle, and its flux."""
     profile = Profile(fwhm)
     flux = snr * profile.sigma_of_flux(SCIENCE + TEMPLATE)
     science = draw((size, size), profile, XY0[0] + 40.2, XY0[1] + 39.7, flux)
     science += rng.normal(0, SCIENCE**0.5, science.shape)
     template = rng.normal(0, TEMPLATE**0.5, science.shape)
-    parts = (science - template, SCIENCE + TEMPLATE), (science, SCIENCE), (template, TEMPLATE)
-    difference, science_exposure, template_exposure = (exposure(i, v, profile) for i, v in parts)
-    return difference, science_exposure, template_exposure, flux
+    return exposure(science - template, SCIENCE + TEMPLATE, profile), beneath(science), flux
 
 
-def measure_middle(difference: Exposure, science: Exposure, template: Exposure) -> Catalog:
+def measure_middle(difference: Exposure, science: Beneath) -> Catalog:
     snr = matched_filter(difference.image, SCIENCE + TEMPLATE, Profile(3.5))
-    return measure([footprint(snr, XY0[0] + 40.2, XY0[1] + 39.7)], difference, science, template, config(), 0)
+    return measure([footprint(snr, XY0[0] + 40.2, XY0[1] + 39.7)], difference, science, config(), 0)
 
 
 @pytest.mark.parametrize("fwhm", [2.5, 4.0])
@@ -142,10 +143,10 @@ def test_sky_position_id_and_parent() -> None:
 
 
 def test_a_bad_pixel_beside_a_transient_only_flags_it() -> None:
-    difference, science, template, flux = single(np.random.default_rng(6))
+    difference, science, flux = single(np.random.default_rng(6))
     image, mask = difference.image.copy(), difference.mask.copy()
     image[40, 43], mask[40, 43] = 0.0, difference.bits("BAD")
-    catalogue = measure_middle(difference.replace(image=image, mask=mask), science, template)
+    catalogue = measure_middle(difference.replace(image=image, mask=mask), science)
     assert len(catalogue) == 1
     assert abs(catalogue["base_PsfFlux_flux"][0] - flux) < 3 * catalogue["base_PsfFlux_fluxSigma"][0]
     assert catalogue["base_PixelFlags_flag_bad"][0]
@@ -154,13 +155,13 @@ def test_a_bad_pixel_beside_a_transient_only_flags_it() -> None:
 
 
 def test_a_strip_without_data_does_not_reach_into_the_flux() -> None:
-    difference, science, template, flux = single(np.random.default_rng(7))
+    difference, science, flux = single(np.random.default_rng(7))
     image, mask = difference.image.copy(), difference.mask.copy()
     image[:, 44:47], mask[:, 44:47] = 1e6, difference.bits("NO_DATA")
-    clean = measure_middle(difference, science, template)
+    clean = measure_middle(difference, science)
     catalogue = measure(
         [footprint(matched_filter(difference.image, 100.0, Profile(3.5)), XY0[0] + 40.2, XY0[1] + 39.7)],
-        difference.replace(image=image, mask=mask), science, template, config(), 0,
+        difference.replace(image=image, mask=mask), science, config(), 0,
     )  # fmt: skip
     assert abs(catalogue["base_PsfFlux_flux"][0] - flux) < 3 * catalogue["base_PsfFlux_fluxSigma"][0]
     assert catalogue["base_PixelFlags_flag_edge"][0]
@@ -170,23 +171,23 @@ def test_a_strip_without_data_does_not_reach_into_the_flux() -> None:
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_pixels_that_are_no_numbers_leave_a_row_with_a_position(value: float) -> None:
-    difference, science, template, flux = single(np.random.default_rng(9), snr=40.0)
+    difference, science, flux = single(np.random.default_rng(9), snr=40.0)
     image, variance = difference.image.copy(), difference.variance.copy()
     image[38:40, 38:40] = value
     variance[45, 45] = value
-    catalogue = measure_middle(difference.replace(image=image, variance=variance), science, template)
+    catalogue = measure_middle(difference.replace(image=image, variance=variance), science)
     assert np.isfinite(catalogue["slot_Centroid_x"][0])
     assert abs(catalogue["base_PsfFlux_flux"][0] - flux) < 4 * catalogue["base_PsfFlux_fluxSigma"][0]
 
 
 def test_nothing_but_nan_gives_the_peak_and_flags() -> None:
-    difference, science, template, _ = single(np.random.default_rng(10))
+    difference, _, _ = single(np.random.default_rng(10))
     everything = footprint(
         matched_filter(difference.image, 100.0, Profile(3.5)), XY0[0] + 40.2, XY0[1] + 39.7
     )
     blank = np.full(difference.shape, np.nan, np.float32)
-    empty = [e.replace(image=blank, variance=blank) for e in (difference, science, template)]
-    catalogue = measure([everything], empty[0], empty[1], empty[2], config(), 0)
+    empty = difference.replace(image=blank, variance=blank)
+    catalogue = measure([everything], empty, beneath(blank), config(), 0)
     assert catalogue["slot_Centroid_x"][0] == everything.peaks_x[0]
     assert catalogue["slot_Centroid_flag"][0]
     assert catalogue["base_SdssCentroid_flag_noSecondDerivative"][0]
@@ -224,7 +225,7 @@ def test_a_transient_on_a_galaxy_is_unbiased() -> None:
         image = source + rng.normal(0, np.sqrt(variance))
         difference = exposure(image, 1.0, profile).replace(variance=variance.astype(np.float32))
         found = footprint(matched_filter(image, 200.0, profile), px, py)
-        catalogue = measure([found], difference, difference, difference, config(), 0)
+        catalogue = measure([found], difference, beneath(difference.image), config(), 0)
         ratios.append(catalogue["base_PsfFlux_flux"][0] / flux)
         pulls.append((catalogue["base_PsfFlux_flux"][0] - flux) / catalogue["base_PsfFlux_fluxSigma"][0])
     assert np.mean(ratios) == pytest.approx(1.0, abs=0.02)
@@ -232,7 +233,7 @@ def test_a_transient_on_a_galaxy_is_unbiased() -> None:
 
 
 def test_pixel_flags_by_a_slow_twin() -> None:
-    difference, science, template, _ = single(np.random.default_rng(13))
+    difference, science, _ = single(np.random.default_rng(13))
     rng = np.random.default_rng(14)
     mask = np.zeros(difference.shape, np.int32)
     for plane in ("BAD", "SAT", "INTRP", "CR", "EDGE", "SUSPECT", "NO_DATA"):
@@ -244,7 +245,7 @@ def test_pixel_flags_by_a_slow_twin() -> None:
         rows, columns = np.mgrid[:81, :81]
         disc = spans(np.hypot(columns - x, rows - y) < 4)
         found.append(Footprint(disc, np.array([x + XY0[0]]), np.array([y + XY0[1]]), np.array([5.0])))
-    catalogue = measure(found, difference, science, template, config(), 0)
+    catalogue = measure(found, difference, science, config(), 0)
     anywhere = {"bad": "BAD", "saturated": "SAT", "interpolated": "INTRP", "cr": "CR", "suspect": "SUSPECT"}
     for n, one in enumerate(found):
         pixels = [mask[y - XY0[1], x - XY0[0]] for y, x0, x1 in one.spans for x in range(x0, x1 + 1)]
@@ -261,10 +262,10 @@ def test_pixel_flags_by_a_slow_twin() -> None:
 
 
 def test_sums_of_the_footprint_by_a_slow_twin() -> None:
-    difference, science, template, _ = single(np.random.default_rng(15))
+    difference, science, _ = single(np.random.default_rng(15))
     snr = matched_filter(difference.image, 100.0, Profile(3.5))
     found = footprint(snr, XY0[0] + 40.2, XY0[1] + 39.7)
-    catalogue = measure([found], difference, science, template, config(), 0)
+    catalogue = measure([found], difference, science, config(), 0)
     pixels = [
         float(difference.image[y - XY0[1], x - XY0[0]]) for y, a, b in found.spans for x in range(a, b + 1)
     ]
@@ -283,24 +284,24 @@ def test_a_source_does_not_depend_on_its_neighbours_in_the_catalogue() -> None:
     image = draw((90, 170), profile, *np.transpose(places), np.full(3, flux)) + rng.normal(0, 10, (90, 170))
     difference = exposure(image, 100.0, profile)
     found = [footprint(matched_filter(image, 100.0, profile), x, y) for x, y in places]
-    together = measure(found, difference, difference, difference, config(), 0)
-    alone = measure(found[1:2], difference, difference, difference, config(), 0)
+    together = measure(found, difference, beneath(difference.image), config(), 0)
+    alone = measure(found[1:2], difference, beneath(difference.image), config(), 0)
     for name in set(together.names) - {"id"}:
         np.testing.assert_allclose(together[name][1], alone[name][0], rtol=1e-9, err_msg=name)
 
 
 def test_no_footprints_give_an_empty_catalogue() -> None:
-    difference, science, template, _ = single(np.random.default_rng(17))
-    catalogue = measure([], difference, science, template, config(), 0)
+    difference, science, _ = single(np.random.default_rng(17))
+    catalogue = measure([], difference, science, config(), 0)
     assert len(catalogue) == 0
     assert "slot_PsfFlux_flux" in catalogue
 
 
 def test_schema_is_that_of_the_stack(tmp_path: Path) -> None:
-    difference, science, template, _ = single(np.random.default_rng(18))
+    difference, science, _ = single(np.random.default_rng(18))
     snr = matched_filter(difference.image, 100.0, Profile(3.5))
     found = [blend(snr, [XY0[0] + 40.2], [XY0[1] + 39.7])]
-    catalogue = measure(found, difference, science, template, config(), ID_BASE)
+    catalogue = measure(found, difference, science, config(), ID_BASE)
     assert catalogue.names[:4] == ["id", "coord_ra", "coord_dec", "parent"]
     assert len(set(catalogue.names)) == len(catalogue.names)
     assert {f.unit for f in catalogue.fields if f.name.endswith(("_flux", "_fluxSigma"))} == {"count"}
@@ -331,7 +332,7 @@ def test_no_damage_to_the_planes_loses_a_row_or_its_position(seed: int) -> None:
     snr = matched_filter(noisy[0] - noisy[1], 100.0, profile)
     found = [blend(snr, [px], [py]) for px, py in zip(x, y, strict=True)]
     damaged = []
-    for image, variance in ((noisy[0] - noisy[1], 100.0), (noisy[0], SCIENCE), (noisy[1], TEMPLATE)):
+    for image, variance in ((noisy[0] - noisy[1], 100.0), (noisy[0], SCIENCE)):
         e = exposure(image, variance, profile)
         for plane in (e.image, e.variance):
             plane[rng.random(plane.shape) < rng.choice([0.0, 1e-3, 0.1, 0.6])] = rng.choice(
@@ -344,7 +345,7 @@ def test_no_damage_to_the_planes_loses_a_row_or_its_position(seed: int) -> None:
         "fitAllDiaSources": float(seed % 2),
         "fitSeparateNegParams": seed > 4,
     }
-    catalogue = measure(found, damaged[0], damaged[1], damaged[2], config(**settings), 0)
+    catalogue = measure(found, damaged[0], beneath(damaged[1].image), config(**settings), 0)
     assert len(catalogue) == n
     for name in (
         "slot_Centroid",

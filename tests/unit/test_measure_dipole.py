@@ -11,6 +11,7 @@ from scenes import XY0, Profile, blend, config, draw, exposure, matched_filter
 
 from diffrun.engine.dipole import Settings, joint
 from diffrun.engine.footprint import Footprint
+from diffrun.engine.lobes import Beneath
 from diffrun.engine.measure import measure
 from diffrun.files.afw.catalog import Catalog
 from diffrun.files.afw.exposure import Exposure
@@ -18,7 +19,7 @@ from diffrun.files.afw.exposure import Exposure
 PROFILE = Profile(3.5)
 SCIENCE, TEMPLATE = 60.0, 40.0
 FIT = "ip_diffim_DipoleFit"
-Scene = tuple[Footprint, Exposure, Exposure, Exposure]
+Scene = tuple[Footprint, Exposure, Beneath]
 
 
 def dipole(
@@ -35,17 +36,13 @@ def dipole(
     difference = exposure(images[0] - images[1], SCIENCE + TEMPLATE, PROFILE)
     snr = matched_filter(difference.image, SCIENCE + TEMPLATE, PROFILE)
     found = blend(snr, places[:, 0], places[:, 1])
-    return (
-        found,
-        difference,
-        exposure(images[0], SCIENCE, PROFILE),
-        exposure(images[1], TEMPLATE, PROFILE),
-    ), places
+    beneath = Beneath(images[0].astype(np.float32), SCIENCE / (SCIENCE + TEMPLATE))
+    return (found, difference, beneath), places
 
 
 def run(scene: Scene, **settings: Any) -> Catalog:
-    found, *exposures = scene
-    return measure([found], *exposures, config(**settings), 0)
+    found, difference, beneath = scene
+    return measure([found], difference, beneath, config(**settings), 0)
 
 
 def flux_of(snr: float) -> float:
@@ -59,11 +56,10 @@ def test_flux_places_and_their_errors(separation: float, separate: bool) -> None
     settings, kernel = Settings.of(config(fitSeparateNegParams=separate)), PROFILE.stamp(0.0, 0.0)
     off, pulls, chi2 = [], [], []
     for _ in range(120):
-        (found, *exposures), places = dipole(
+        (found, difference, beneath), places = dipole(
             rng, separation, (flux, flux), rng.uniform(0, 2 * np.pi), 25.0, 61
         )
-        difference, science, matched = exposures
-        fit = joint(found, (difference, science, matched), (kernel, kernel, kernel), 1.6, settings)
+        fit = joint(found, difference, beneath, kernel, 1.6, settings)
         assert not fit.failed
         assert fit.is_dipole(settings.min_sn, settings.max_flux_ratio)
         off.append((fit.positions - places.ravel()) / fit.position_sigmas)
@@ -123,14 +119,14 @@ def test_a_faint_dipole_is_not_significant() -> None:
 def test_pixels_that_are_no_numbers_in_the_footprint() -> None:
     rng, flux = np.random.default_rng(5), flux_of(100.0)
     scene, places = dipole(rng, 1.5, (flux, flux), 0.7)
-    found, *exposures = scene
-    broken = []
-    for e in exposures:
-        image, variance = e.image.copy(), e.variance.copy()
-        image[39:41, 43:45] = np.nan
-        variance[44, 40] = np.inf
-        broken.append(e.replace(image=image, variance=variance))
-    c = run((found, broken[0], broken[1], broken[2]))
+    found, difference, beneath = scene
+    image, variance, science = difference.image.copy(), difference.variance.copy(), beneath.science.copy()
+    for plane in (image, science):
+        plane[39:41, 43:45] = np.nan
+    science[45, 41] = np.nan
+    variance[44, 40] = np.inf
+    broken = difference.replace(image=image, variance=variance)
+    c = run((found, broken, Beneath(science, beneath.share)))
     assert np.isfinite([c["slot_Centroid_x"][0], c["slot_Centroid_y"][0], c["coord_ra"][0]]).all()
     assert c[f"{FIT}_pos_centroid_x"][0] == pytest.approx(places[0, 0], abs=0.1)
     assert c[f"{FIT}_flux"][0] == pytest.approx(flux, rel=0.1)
@@ -138,9 +134,9 @@ def test_pixels_that_are_no_numbers_in_the_footprint() -> None:
 
 def test_without_any_usable_pixel_the_peaks_stand() -> None:
     scene, _ = dipole(np.random.default_rng(6), 3.0, (flux_of(50.0), flux_of(50.0)), 0.7)
-    found, *exposures = scene
-    blank = [e.replace(mask=np.full(e.shape, e.bits("NO_DATA"), np.int32)) for e in exposures]
-    c = run((found, blank[0], blank[1], blank[2]))
+    found, difference, beneath = scene
+    blank = difference.replace(mask=np.full(difference.shape, difference.bits("NO_DATA"), np.int32))
+    c = run((found, blank, beneath))
     assert c[f"{FIT}_flag"][0]
     assert c[f"{FIT}_flag_classificationAttempted"][0]
     assert not c[f"{FIT}_flag_classification"][0]
@@ -150,16 +146,13 @@ def test_without_any_usable_pixel_the_peaks_stand() -> None:
 
 def test_at_the_edge_of_the_image() -> None:
     scene, places = dipole(np.random.default_rng(7), 2.5, (flux_of(100.0), flux_of(100.0)), 0.0)
-    found, *exposures = scene
+    found, difference, beneath = scene
     left = 38
-    cut = [
-        e.replace(
-            image=e.image[:, left:], mask=e.mask[:, left:], variance=e.variance[:, left:],
-            xy0=(e.xy0[0] + left, e.xy0[1]),
-        )
-        for e in exposures
-    ]  # fmt: skip
-    c = run((found, cut[0], cut[1], cut[2]))
+    cut = difference.replace(
+        image=difference.image[:, left:], mask=difference.mask[:, left:],
+        variance=difference.variance[:, left:], xy0=(difference.xy0[0] + left, difference.xy0[1]),
+    )  # fmt: skip
+    c = run((found, cut, Beneath(beneath.science[:, left:], beneath.share)))
     assert c[f"{FIT}_flag_edge"][0]
     assert c[f"{FIT}_pos_centroid_x"][0] == pytest.approx(places[0, 0], abs=0.15)
 

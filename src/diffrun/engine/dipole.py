@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from diffrun.engine.footprint import Footprint
-from diffrun.engine.lobes import Box, Lobes, Plane, fit_lobes, plane, slope_terms
+from diffrun.engine.lobes import Beneath, Box, Lobes, Plane, fit_lobes, plane, planes_of, slope_terms
 from diffrun.engine.stamps import Floats
 from diffrun.files.afw.exposure import Exposure
 
@@ -144,8 +144,9 @@ def _at_edge(footprint: Footprint, exposure: Exposure) -> bool:
 
 def joint(
     footprint: Footprint,
-    exposures: tuple[Exposure, Exposure, Exposure],
-    kernels: tuple[Floats, Floats, Floats],
+    difference: Exposure,
+    beneath: Beneath,
+    kernel: Floats,
     sigma: float,
     settings: Settings,
 ) -> Dipole:
@@ -156,20 +157,13 @@ def joint(
 
     Parameters
     ----------
-    exposures : `tuple` of `Exposure`
-        Difference, science image and matched template, on one grid.
-    kernels : `tuple` of `numpy.ndarray`, (s, s)
-        Their PSFs at the source.
+    kernel : `numpy.ndarray`, (s, s)
+        The PSF of the difference at the source.
     sigma : `float`
-        Width of the difference's PSF, pixels.
+        Its width, pixels.
     """
-    difference, science, matched = exposures
-    box = _box(footprint, kernels[0], difference)
-    images = [
-        plane(difference, box, kernels[0], (1.0, -1.0)),
-        plane(science, box, kernels[1], (1.0, 0.0), settings.rel_weight),
-        plane(matched, box, kernels[2], (0.0, 1.0), settings.rel_weight),
-    ]
+    box = _box(footprint, kernel, difference)
+    images = planes_of(difference, beneath, box, kernel, settings.rel_weight)
     if settings.fit_background > 0:
         inside = footprint.mask((box.x0, box.y0), box.shape)
         images[1:] = [_without_background(p, inside) for p in images[1:]]
@@ -183,9 +177,7 @@ def on_difference(
 ) -> Dipole:
     """Fit two lobes of free fluxes to the difference alone."""
     box = _box(footprint, kernel, difference)
-    return _fit(
-        footprint, [plane(difference, box, kernel, (1.0, -1.0))], box, sigma, settings, False, difference
-    )
+    return _fit(footprint, [plane(difference, box, kernel)], box, sigma, settings, False, difference)
 
 
 def _without_background(image: Plane, inside: Any) -> Plane:

@@ -11,6 +11,7 @@ import numpy as np
 from diffrun.engine import smoothpsf
 from diffrun.engine.background import residual_background
 from diffrun.engine.detect import detect, significance
+from diffrun.engine.lobes import Beneath
 from diffrun.engine.measure import measure
 from diffrun.engine.subtract import Subtraction
 from diffrun.files.afw.catalog import Catalog
@@ -26,7 +27,7 @@ Metadata = dict[str, Any]
 
 
 def find(
-    images: Subtraction, source_id_base: int, science_sky: float, config: Config, log: logging.Logger
+    images: Subtraction, source_id_base: int, config: Config, log: logging.Logger
 ) -> tuple[Exposure, Catalog, Metadata]:
     """Take off the residual background, detect sources of both signs, measure them."""
     raw = images.difference
@@ -47,11 +48,8 @@ def find(
     difference = difference.replace(mask=mask)
     log.info("Merging detections into %d sources", len(footprints))
     log.info("Running diaSource measurement")
-    science = images.science.replace(image=images.science.image + np.float32(science_sky), mask=mask)
-    matched = images.matched.replace(
-        image=images.matched.image + background + np.float32(science_sky), mask=mask
-    )
-    sources = measure(footprints, difference, science, matched, config, source_id_base)
+    beneath = Beneath(images.science.image, images.science_share)
+    sources = measure(footprints, difference, beneath, config, source_id_base)
     facts: Metadata = {
         "imageDifference:detection.sigma": float(sigma),
         "imageDifference:detection.nGrow": grow,

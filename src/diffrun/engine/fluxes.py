@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from diffrun.engine.stamps import Floats, Stamps, cut, nearest_pixel, shifted
+from diffrun.engine.stamps import Floats, Stamps, cut, cut_both, nearest_pixel, shifted
 from diffrun.files.afw.exposure import Exposure
 
 Bools = NDArray[np.bool_]
@@ -76,6 +76,21 @@ def psf_flux(exposure: Exposure, kernels: Floats, x: Floats, y: Floats) -> Fluxe
     column, row = nearest_pixel(x), nearest_pixel(y)
     half = kernels.shape[-1] // 2
     return weigh(cut(exposure, column, row, half), shifted(kernels, x - column, y - row, half))
+
+
+def forced_fluxes(
+    exposure: Exposure, beneath: NDArray[np.float32], kernels: Floats, x: Floats, y: Floats
+) -> tuple[Fluxes, Floats]:
+    """PSF fluxes on an exposure and, with the same weights, on a plane of its grid.
+
+    Pixels that are no numbers on the plane are left out of both.
+    """
+    column, row = nearest_pixel(x), nearest_pixel(y)
+    half = kernels.shape[-1] // 2
+    stamps, under = cut_both(exposure, beneath, column, row, half)
+    profile = shifted(kernels, x - column, y - row, half)
+    flux = weigh(Stamps(under, stamps.variance, stamps.good, stamps.inside), profile).flux
+    return weigh(stamps, profile), flux
 
 
 def gaussian_flux(

@@ -20,6 +20,8 @@ from diffrun.files.afw.exposure import Exposure
 MAX_ITERATIONS = 40
 #: Columns of the parameters: positions (x₊, y₊, x₋, y₋), then fluxes (f₊, f₋), then planes.
 N_LOBES = 6
+#: Neither image is taken to be freer of noise than this part of the difference's variance.
+MIN_SHARE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,22 @@ class Box:
     def shape(self) -> tuple[int, int]:
         """(ny, nx)."""
         return self.y1 - self.y0, self.x1 - self.x0
+
+
+@dataclass(frozen=True)
+class Beneath:
+    """The science image under a difference; the matched template is what the two leave: science - difference.
+
+    Attributes
+    ----------
+    science : `numpy.ndarray`, (ny, nx), float32
+        On the pixels, the flux scale and with the PSF of the difference.
+    share : `float`
+        Part of the difference's variance that the science image brought; the template brought the rest.
+    """
+
+    science: NDArray[np.float32]
+    share: float
 
 
 @dataclass(frozen=True)
@@ -85,15 +103,27 @@ class Plane:
         return np.where(self.good, self.weight / np.sqrt(self.variance), 0.0)
 
 
-def plane(
-    exposure: Exposure, box: Box, kernel: Floats, signs: tuple[float, float], weight: float = 1.0
-) -> Plane:
-    """Cut the box out of an exposure."""
+def plane(exposure: Exposure, box: Box, kernel: Floats) -> Plane:
+    """Cut the box out of a difference."""
     where = box.of(exposure)
     image, variance = exposure.image[where], exposure.variance[where]
     good = usable(image, variance, exposure.mask[where], exposure.bits(*UNUSABLE))
     data = np.where(good, image, 0.0).astype(float)
-    return Plane(data, np.where(good, variance, 1.0).astype(float), good, kernel, signs, weight)
+    return Plane(data, np.where(good, variance, 1.0).astype(float), good, kernel, (1.0, -1.0))
+
+
+def planes_of(difference: Exposure, beneath: Beneath, box: Box, kernel: Floats, weight: float) -> list[Plane]:
+    """Difference, science image and matched template on the box; ``weight`` is that of the latter two."""
+    whole = plane(difference, box, kernel)
+    science = beneath.science[box.of(difference)].astype(float)
+    good = whole.good & np.isfinite(science)
+    science = np.where(good, science, 0.0)
+    share = np.clip(beneath.share, MIN_SHARE, 1 - MIN_SHARE)
+    return [
+        whole,
+        Plane(science, share * whole.variance, good, kernel, (1.0, 0.0), weight),
+        Plane(science - whole.data, (1 - share) * whole.variance, good, kernel, (0.0, 1.0), weight),
+    ]
 
 
 @dataclass(frozen=True)

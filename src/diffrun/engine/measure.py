@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from diffrun.engine import apertures, centroid, diasrc, dipole, fluxes
 from diffrun.engine.flags import pixel_flags
 from diffrun.engine.footprint import Footprint, all_pixels
+from diffrun.engine.lobes import Beneath
 from diffrun.engine.shape import Shapes, adaptive_moments
 from diffrun.engine.stamps import UNUSABLE, Floats, Ints, Stamps, cut, kernel_images, usable
 from diffrun.files.afw.catalog import Catalog
@@ -63,19 +63,13 @@ class Sources:
     psf_shapes: Shapes
     sigma: float
 
-    @cached_property
-    def kernels_of(self) -> list[Floats]:
-        """The PSFs one by one, each the same object at every call, by which fits know that they share it."""
-        return list(self.kernels)
-
 
 # An error or χ² too large for its 32 bits becomes infinite: it is one, and no reason to warn.
 @np.errstate(over="ignore")
 def measure(
     footprints: Sequence[Footprint],
     difference: Exposure,
-    science: Exposure,
-    matched: Exposure,
+    beneath: Beneath,
     config: Any,
     source_id_base: int,
 ) -> Catalog:
@@ -85,9 +79,10 @@ def measure(
     ----------
     footprints : `Sequence` [`Footprint`]
         From the detection; each becomes one row, in this order.
-    difference, science, matched : `Exposure`
-        On one pixel grid and one flux scale, difference = science − matched. The difference has a PSF and a
-        WCS; the others are measured with its PSF where they have none.
+    difference : `Exposure`
+        With a PSF and a WCS.
+    beneath : `Beneath`
+        The science image of the difference; that and the difference tell the matched template.
     config : `ImageDifferenceConfig`
         The stack's configuration tree; the dipole settings below ``measurement`` are read.
     source_id_base : `int`
@@ -111,12 +106,12 @@ def measure(
     _sky(columns, difference, x, y)
     shapes = _shapes(columns, sources, stamps)
     _fluxes(columns, sources, difference, stamps, shapes, fitted)
-    _forced(columns, sources, science, matched)
+    _forced(columns, sources, difference, beneath)
     _apertures(columns, difference, x, y)
     for name, flag in pixel_flags(footprints, difference, x, y).items():
         columns[f"base_PixelFlags_flag_{name}"][:] = flag
     _naive_dipoles(columns, sources, difference)
-    _dipoles(columns, sources, (difference, science, matched), dipole.Settings.of(config))
+    _dipoles(columns, sources, difference, beneath, dipole.Settings.of(config))
     return diasrc.catalogue(columns)
 
 
@@ -246,12 +241,16 @@ def _fluxes(
     columns["base_GaussianFlux_flag"] |= shapes.failed
 
 
-def _forced(columns: Columns, sources: Sources, science: Exposure, matched: Exposure) -> None:
-    """PSF fluxes on both images at the centroid slot."""
+def _forced(columns: Columns, sources: Sources, difference: Exposure, beneath: Beneath) -> None:
+    """PSF fluxes on both images at the centroid slot; their difference is that on the difference."""
     x, y = columns["base_SdssCentroid_x"], columns["base_SdssCentroid_y"]
-    for which, exposure in (("Science", science), ("Template", matched)):
-        kernels = sources.kernels if exposure.psf is None else kernel_images(exposure.psf, x, y)
-        _put(columns, f"diffrun_{which}Forced", fluxes.psf_flux(exposure, kernels, x, y))
+    change, science = fluxes.forced_fluxes(difference, beneath.science, sources.kernels, x, y)
+    shares = {"Science": beneath.share, "Template": 1.0 - beneath.share}
+    for which, flux in (("Science", science), ("Template", science - change.flux)):
+        name = f"diffrun_{which}Forced"
+        columns[f"{name}_flux"][:] = flux
+        columns[f"{name}_fluxSigma"][:] = change.sigma * np.sqrt(shares[which])
+        columns[f"{name}_flag"][:] = change.empty
 
 
 def _apertures(columns: Columns, difference: Exposure, x: Floats, y: Floats) -> None:
@@ -315,7 +314,8 @@ def _lobe_sums(columns: Columns, sources: Sources, difference: Exposure) -> None
 def _dipoles(
     columns: Columns,
     sources: Sources,
-    exposures: tuple[Exposure, Exposure, Exposure],
+    difference: Exposure,
+    beneath: Beneath,
     settings: dipole.Settings,
 ) -> None:
     """Fit the sources with lobes of both signs; all others are flagged as not fitted."""
@@ -325,23 +325,13 @@ def _dipoles(
         columns[f"ip_diffim_PsfDipoleFlux_{lobe}_flag"][:] = True
     columns["ip_diffim_ClassificationDipole_value"][:] = 0.0
     for n, footprint in enumerate(sources.footprints):
-        both = dipole.has_both_signs(footprint)
+        both, kernel = dipole.has_both_signs(footprint), sources.kernels[n]
         if both:
-            kernel = sources.kernels_of[n]
-            alone = dipole.on_difference(footprint, exposures[0], kernel, sources.sigma, settings)
+            alone = dipole.on_difference(footprint, difference, kernel, sources.sigma, settings)
             _put_psf_dipole(columns, n, alone, settings)
         if both or settings.fit_all:
-            own = [_kernel(e, exposures[0], sources, n) for e in exposures]
-            fit = dipole.joint(footprint, exposures, (own[0], own[1], own[2]), sources.sigma, settings)
+            fit = dipole.joint(footprint, difference, beneath, kernel, sources.sigma, settings)
             _put_dipole_fit(columns, n, fit, settings)
-
-
-def _kernel(exposure: Exposure, difference: Exposure, sources: Sources, n: int) -> Floats:
-    """The PSF of an exposure at a source, that of the difference if it has none of its own."""
-    if exposure.psf is None or exposure.psf is difference.psf:
-        return sources.kernels_of[n]
-    at = np.array([float(sources.peak_x[n])]), np.array([float(sources.peak_y[n])])
-    return np.asarray(kernel_images(exposure.psf, *at)[0])
 
 
 def _put_psf_dipole(columns: Columns, n: int, fit: dipole.Dipole, settings: dipole.Settings) -> None:

@@ -90,6 +90,18 @@ def cut(exposure: Exposure, x: Ints, y: Ints, half: int) -> Stamps:
     return Stamps(np.where(good, image, 0.0), np.where(good, variance, 0.0), good, inside)
 
 
+def cut_both(
+    exposure: Exposure, plane: NDArray[np.float32], x: Ints, y: Ints, half: int
+) -> tuple[Stamps, Floats]:
+    """As `cut`, with the same stamps of a plane on the exposure's grid; good where both are numbers."""
+    stamps = cut(exposure, x, y, half)
+    other = cut(exposure.replace(image=plane), x, y, half)
+    good = stamps.good & other.good
+    both = (np.where(good, part, 0.0) for part in (stamps.image, stamps.variance, other.image))
+    image, variance, under = both
+    return Stamps(image, variance, good, stamps.inside), under
+
+
 def usable(image: NDArray[Any], variance: NDArray[Any], mask: NDArray[Any], bits: int) -> NDArray[np.bool_]:
     """Which pixels can be measured: finite, of a positive finite variance, with none of ``bits`` set."""
     clean = (mask & np.int32(bits)) == 0

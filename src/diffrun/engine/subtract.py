@@ -62,12 +62,16 @@ class Pair:
 
 @dataclass(frozen=True)
 class Subtraction:
-    """Whitened images with one PSF, difference = science - matched, and the template before whitening."""
+    """Whitened images with one PSF, difference = science - matched, and the template before whitening.
+
+    ``science_share`` is the part of the noise of a PSF flux on the difference that the science image brought.
+    """
 
     science: Exposure
     matched: Exposure
     difference: Exposure
     matched_template: Exposure
+    science_share: float
 
 
 def subtract(pair: Pair, kernel: LinearCombinationKernel, whiten: bool) -> Subtraction:
@@ -111,6 +115,7 @@ def subtract(pair: Pair, kernel: LinearCombinationKernel, whiten: bool) -> Subtr
         matched_template=base.replace(
             image=template_image, variance=_template_variance(pair, kernel, gain), psf=pair.plain_psf
         ),
+        science_share=_science_share(pair, kernel, psi, psf),
     )
 
 
@@ -142,11 +147,34 @@ def _coverage(pair: Pair, kernel: LinearCombinationKernel) -> tuple[Any, Any]:
 
 def _psi(pair: Pair, kernel: LinearCombinationKernel) -> LinearCombinationKernel:
     """The whitening kernel for the typical variances of both images."""
+    plain, convolved = _typical_variances(pair)
+    return decorrelate.whitening(kernel, plain, convolved, pair.plain_power, pair.convolved_power)
+
+
+def _typical_variances(pair: Pair) -> tuple[float, float]:
+    """Median variances of the plain and of the convolved image."""
     plain, convolved = (
         float(np.median(e.variance[e.mask == 0])) if np.any(e.mask == 0) else float(np.median(e.variance))
         for e in (pair.plain, pair.convolved)
     )
-    return decorrelate.whitening(kernel, plain, convolved, pair.plain_power, pair.convolved_power)
+    return plain, convolved
+
+
+def _science_share(
+    pair: Pair, kernel: LinearCombinationKernel, psi: LinearCombinationKernel, psf: KernelPsf
+) -> float:
+    """Part of the variance of a matched filter on the difference that is the science image's, mid-field."""
+    at = smoothpsf.centre(kernel.box)
+    chains = (
+        decorrelate.blurred(psi, pair.plain_power),
+        decorrelate.blurred(product(kernel, psi), pair.convolved_power),
+    )
+    stamp = psf.kernel_image(*at)
+    plain, convolved = (
+        variance * float((smoothpsf.full_convolution(stamp, chain.at(*at)) ** 2).sum())
+        for variance, chain in zip(_typical_variances(pair), chains, strict=True)
+    )
+    return (plain if pair.convolve_template else convolved) / (plain + convolved)
 
 
 def _variance(pair: Pair, kernel: LinearCombinationKernel, psi: LinearCombinationKernel) -> Any:

@@ -8,6 +8,7 @@ Each stage is a function of arrays in a module of its own; this one puts them in
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,37 +23,30 @@ from diffrun.engine.warp import warp
 from diffrun.errors import DataError
 from diffrun.files.afw.catalog import Catalog
 from diffrun.files.afw.exposure import Exposure
-from diffrun.files.afw.kernel import LinearCombinationKernel
 
 #: Half width of the PSF stamps of the difference: LSST's largest PSF model has a side of 45.
 _PSF_HALF = 22
 
 Config = Any
-Metadata = dict[str, Any]
+#: Takes a product as soon as it is ready, with its name in the stack: kernel, matchedExp, diaSrc,
+#: differenceExp, metadata.
+Hand = Callable[[str, Any], None]
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """What one difference is made from; images with their sky as the configuration wants it."""
+    """What one difference is made from; images with their sky as the configuration wants it.
 
-    science: Exposure
-    template: Exposure
+    An exposure is asked for once, when it is needed; who asks has the only reference to it.
+    """
+
+    science: Callable[[], Exposure]
+    template: Callable[[], Exposure]
     science_sources: Catalog | None
     source_id_base: int
 
 
-@dataclass(frozen=True)
-class Result:
-    """One difference: its exposure, the matched template, the sources and the matching kernel."""
-
-    difference: Exposure
-    matched: Exposure
-    sources: Catalog
-    kernel: LinearCombinationKernel
-    metadata: Metadata
-
-
-def run(inputs: Inputs, config: Config, log: logging.Logger) -> Result:
+def run(inputs: Inputs, config: Config, log: logging.Logger, hand: Hand) -> None:
     """Subtract a template from a science exposure and measure what is left.
 
     Parameters
@@ -63,25 +57,30 @@ def run(inputs: Inputs, config: Config, log: logging.Logger) -> Result:
         The stack's configuration tree.
     log : `logging.Logger`
         Told of each stage in the stack's words.
+    hand : callable
+        Given each product with its name. What it is given is not changed afterwards.
 
     Raises
     ------
     NoOverlapError, NoStarsError, DataError
         When no difference can be made; the message says why.
     """
-    science, science_sky = prepare(inputs.science, "science")
-    template, template_sky = prepare(inputs.template, "template")
+    science, _ = prepare(inputs.science(), "science")
+    template, template_sky = prepare(inputs.template(), "template")
     pair, sigmas = align(science, template, config, log)
     chosen = choose(pair, sigmas, inputs.science_sources, config, log)
     solution, basis_facts = match(pair, sigmas, chosen, config, log)
+    hand("kernel", solution.kernel)
     images = subtract(pair, solution.kernel, config.doDecorrelation)
-    difference, sources, detection_facts = find(images, inputs.source_id_base, science_sky, config, log)
     scale = float(solution.kernel.at(*smoothpsf.centre(solution.kernel.box)).sum())
     template_sky *= scale if pair.convolve_template else 1 / scale
     matched = images.matched_template
     matched = matched.replace(image=matched.image + np.float32(template_sky), filter=template.filter)
-    facts = {**basis_facts, **detection_facts}
-    return Result(with_missing(difference), with_missing(matched), sources, solution.kernel, facts)
+    hand("matchedExp", with_missing(matched))
+    difference, sources, detection_facts = find(images, inputs.source_id_base, config, log)
+    hand("diaSrc", sources)
+    hand("differenceExp", with_missing(difference))
+    hand("metadata", {**basis_facts, **detection_facts})
 
 
 def prepare(exposure: Exposure, name: str) -> tuple[Exposure, float]:
