@@ -82,8 +82,9 @@ def _difference(job: Job, output: Path) -> None:
     config = job.config()
     _LOG.info("Processing %s", job.science)
     template = template_for(repository, job.science, job.template)
-    result = run(products.read(repository, job.science, template, config), config, _LOG)
-    products.write(output, job.science, result, config)
+    inputs = products.read(repository, job.science, template, config)
+    with products.Writer(output, job.science, config) as hand:
+        run(inputs, config, _LOG, hand)
 
 
 def process_all(jobs: Sequence[Job], output: Path, processes: int, timeout: float) -> int:

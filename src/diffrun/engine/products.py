@@ -6,15 +6,19 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from types import TracebackType
+from typing import Any
 
 from diffrun.engine import metadata
 from diffrun.engine.config import ImageDifferenceConfig
-from diffrun.engine.task import Inputs, Result
+from diffrun.engine.task import Inputs
 from diffrun.errors import RepositoryError
 from diffrun.files.afw.background import read_background
 from diffrun.files.afw.catalog import Catalog, read_catalog, write_catalog
 from diffrun.files.afw.exposure import Exposure
+from diffrun.files.afw.kernel import LinearCombinationKernel
 from diffrun.files.afw.reader import read_exposure
 from diffrun.files.afw.writer import write_exposure, write_kernel
 from diffrun.files.atomic import write_bytes
@@ -56,14 +60,18 @@ def read(repository: Repository, science: DataId, template: DataId, config: Imag
     return Inputs(exposure, reference, sources, science.ccd_exposure_id << SOURCE_BITS)
 
 
-def _calexp(repository: Repository, data_id: DataId, add_background: bool) -> Exposure:
-    """A calexp with the filter of its data id, as the butler hands it out, and with its sky if asked for."""
+def _calexp(repository: Repository, data_id: DataId, add_background: bool) -> Callable[[], Exposure]:
+    """What reads a calexp, with the filter of its data id as the butler hands it out, and with its sky."""
     path = repository.require("calexp", data_id)
     background = repository.require("calexpBackground", data_id) if add_background else None
-    exposure = read_exposure(path).replace(filter=data_id.filter)
-    if background is None:
-        return exposure
-    return exposure.replace(image=exposure.image + read_background(background).image(exposure.shape))
+
+    def load() -> Exposure:
+        exposure = read_exposure(path).replace(filter=data_id.filter)
+        if background is None:
+            return exposure
+        return exposure.replace(image=exposure.image + read_background(background).image(exposure.shape))
+
+    return load
 
 
 def _sources(repository: Repository, data_id: DataId) -> Catalog | None:
@@ -74,37 +82,72 @@ def _sources(repository: Repository, data_id: DataId) -> Catalog | None:
         return None
 
 
-def write(output: Path, science: DataId, result: Result, config: ImageDifferenceConfig) -> list[Path]:
-    """Write the products in the stack's order; if one cannot be written, none of them stays.
+class Writer:
+    """Writes products while the task goes on; if one cannot be written, or the task fails, none stays.
 
-    Returns
-    -------
-    paths : `list` [`pathlib.Path`]
+    One thread writes one product after the other, so that no more than one is held twice.
 
-    Raises
-    ------
-    OutputError
-        If a product cannot be written.
+    Parameters
+    ----------
+    output : `pathlib.Path`
+        Root of the output repository.
+    science : `DataId`
+    config : `ImageDifferenceConfig`
+        Says which products are wanted.
     """
-    prefix = f"{config.coaddName}Diff"
-    products: list[tuple[bool, str, Callable[[Path], None]]] = [
-        (config.doWriteMatchedExp, "matchedExp", lambda path: write_exposure(path, result.matched)),
-        (config.doWriteSources, "diaSrc", lambda path: write_catalog(path, result.sources)),
-        (config.doWriteSubtractedExp, "differenceExp", lambda path: write_exposure(path, result.difference)),
-        (config.doWriteSubtractedExp, "kernel", lambda path: write_kernel(path, result.kernel)),
-        (True, "metadata", lambda path: write_bytes(path, metadata.to_boost(result.metadata))),
-    ]
-    written: list[Path] = []
-    _LOG.info("Writing products of %s", science)
-    try:
-        for wanted, name, put in products:
-            if wanted:
-                path = output / relative(f"{prefix}_{name}", science)
-                put(path)
-                written.append(path)
-    except BaseException:
-        for path in written:
-            with contextlib.suppress(OSError):
-                path.unlink()
-        raise
-    return written
+
+    def __init__(self, output: Path, science: DataId, config: ImageDifferenceConfig) -> None:
+        self._output, self._science = output, science
+        self._prefix = f"{config.coaddName}Diff"
+        self._wanted = {
+            "matchedExp": config.doWriteMatchedExp,
+            "diaSrc": config.doWriteSources,
+            "differenceExp": config.doWriteSubtractedExp,
+            "kernel": config.doWriteSubtractedExp,
+            "metadata": True,
+        }
+        self._thread = ThreadPoolExecutor(1)
+        self._begun: list[Future[None]] = []
+        self._written: list[Path] = []
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __call__(self, name: str, product: Any) -> None:
+        """Take a product; `OutputError` if an earlier one could not be written."""
+        for one in self._begun:
+            if one.done():
+                one.result()
+        if self._wanted[name]:
+            self._begun.append(self._thread.submit(self._put, name, product))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Wait until all is written; `OutputError` if a product could not be."""
+        try:
+            if error is None:
+                _LOG.info("Writing products of %s", self._science)
+                for one in self._begun:
+                    one.result()
+        except BaseException as failure:
+            error = failure
+            raise
+        finally:
+            self._thread.shutdown(cancel_futures=error is not None)
+            if error is not None:
+                for path in self._written:
+                    with contextlib.suppress(OSError):
+                        path.unlink()
+
+    def _put(self, name: str, product: Any) -> None:
+        path = self._output / relative(f"{self._prefix}_{name}", self._science)
+        if isinstance(product, Exposure):
+            write_exposure(path, product)
+        elif isinstance(product, Catalog):
+            write_catalog(path, product)
+        elif isinstance(product, LinearCombinationKernel):
+            write_kernel(path, product)
+        else:
+            write_bytes(path, metadata.to_boost(product))
+        self._written.append(path)
