@@ -65,7 +65,7 @@ def run(inputs: Inputs, config: Config, log: logging.Logger, hand: Hand) -> None
     NoOverlapError, NoStarsError, DataError
         When no difference can be made; the message says why.
     """
-    science, science_sky = prepare(inputs.science(), "science")
+    science, _ = prepare(inputs.science(), "science")
     template, template_sky = prepare(inputs.template(), "template")
     pair, sigmas = align(science, template, config, log)
     chosen = choose(pair, sigmas, inputs.science_sources, config, log)
@@ -77,7 +77,7 @@ def run(inputs: Inputs, config: Config, log: logging.Logger, hand: Hand) -> None
     matched = images.matched_template
     matched = matched.replace(image=matched.image + np.float32(template_sky), filter=template.filter)
     hand("matchedExp", with_missing(matched))
-    difference, sources, detection_facts = find(images, inputs.source_id_base, science_sky, config, log)
+    difference, sources, detection_facts = find(images, inputs.source_id_base, config, log)
     hand("diaSrc", sources)
     hand("differenceExp", with_missing(difference))
     hand("metadata", {**basis_facts, **detection_facts})
