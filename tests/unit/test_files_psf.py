@@ -13,7 +13,7 @@ from diffrun.errors import DataError
 from diffrun.files.afw.archive import Archive
 from diffrun.files.afw.exposure import Psf
 from diffrun.files.afw.kernel import LinearCombinationKernel
-from diffrun.files.afw.persistence import read_kernel_object
+from diffrun.files.afw.kernelarchive import read_kernel as read_kernel_object
 from diffrun.files.afw.psf import DoubleGaussianPsf, GaussianPsf, KernelPsf, PsfexPsf, psf_image
 from diffrun.files.afw.reader import read_kernel, read_summary
 from diffrun.files.afw.writer import write_kernel

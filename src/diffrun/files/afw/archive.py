@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,6 +23,8 @@ _BYTES = {"J": ">i4", "K": ">i8", "D": ">f8", "E": ">f4"}
 _ANEW = "get a whole copy of this file, or make it anew"
 _VERSION = "HIERARCH AFW_TABLE_VERSION"
 _MAX_OBJECTS = 100_000
+_VARIABLE = re.compile(r"[01]?[PQ]([BIJKEDA])")
+_WIDTHS = {"B": 1, "A": 1, "I": 2, "J": 4, "K": 8, "E": 4, "D": 8}
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ class Archive:
         header = hdus[index].header if 0 < index < len(hdus) else {}
         if header.get("EXTTYPE") != "ARCHIVE_INDEX":
             raise DataError(f"HDU {index} is no archive index", _ANEW)
-        rows = _raw(hdus[index])
+        rows = raw_rows(hdus[index])
         tables: dict[int, NDArray[Any]] = {}
         objects: dict[int, tuple[str, list[NDArray[Any]]]] = {}
         if len(rows) > _MAX_OBJECTS:
@@ -60,7 +63,7 @@ class Archive:
             if number < 1:
                 continue
             if number not in tables:
-                tables[number] = _raw(hdus[index + number])
+                tables[number] = raw_rows(hdus[index + number])
             if first < 0 or count < 0 or first + count > len(tables[number]):
                 raise DataError(f"the archive's {name} points outside its table", _ANEW)
             parts.append(tables[number][first : first + count])
@@ -159,13 +162,53 @@ class ArchiveWriter:
         return len(self.tables) - 1
 
 
-def _raw(hdu: Any) -> NDArray[Any]:
-    """A table's rows as they stand in the file, without astropy's conversions."""
+def raw_rows(hdu: Any) -> NDArray[Any]:
+    """A table's rows as they stand in the file, without astropy's conversions.
+
+    A field of variable length becomes an object: the array's bytes, big-endian and not moved by TZERO.
+    """
     if not isinstance(hdu, fits.BinTableHDU):
-        raise DataError("an archive table is no table", _ANEW)
+        raise DataError("HDU is no table", _ANEW)
+    types = hdu.columns.dtype
     if hdu.header["NAXIS2"] == 0:
-        return np.zeros(0, hdu.columns.dtype)
-    return np.asarray(hdu.data.view(np.ndarray))
+        return np.zeros(0, types)
+    rows = np.asarray(hdu.data.view(np.ndarray))
+    variable = {}
+    for name, form in zip(hdu.columns.names, hdu.columns.formats, strict=True):
+        match = _VARIABLE.match(form)
+        if match:
+            variable[name] = match.group(1)
+    if not variable:
+        return rows
+    parts = [(name, "O") if name in variable else (name, types[name]) for name in types.names]
+    opened = np.zeros(len(rows), parts)
+    heap = _heap(hdu)
+    for name in types.names:
+        opened[name] = _fetched(heap, rows[name], variable[name]) if name in variable else rows[name]
+    return opened
+
+
+def _heap(hdu: Any) -> bytes:
+    """What lies behind a table's rows."""
+    rows = hdu.header["NAXIS1"] * hdu.header["NAXIS2"]
+    start = hdu.header.get("THEAP", rows)
+    place, end = hdu.fileinfo(), rows + hdu.header["PCOUNT"]
+    if not rows <= start <= end:
+        raise DataError("a table's heap lies outside its data", _ANEW)
+    place["file"].seek(place["datLoc"] + start)
+    return bytes(place["file"].read(end - start))
+
+
+def _fetched(heap: bytes, places: NDArray[Any], code: str) -> list[bytes]:
+    """The bytes that each (length, offset) of a column points to."""
+    width = _WIDTHS[code]
+    found = []
+    for length, offset in places.tolist():
+        end = offset + length * width
+        if not 0 <= offset <= end <= len(heap):
+            raise DataError("a table points outside its heap", _ANEW)
+        found.append(heap[offset:end])
+    return found
 
 
 def _hdu(table: _Table, kind: str, number: int, cards: list[tuple[str, Any]]) -> door.Table:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from diffrun.errors import DataError
 from diffrun.files import fits as door
-from diffrun.files.afw import cards, persistence
+from diffrun.files.afw import cards, kernelarchive, persistence, psfarchive
 from diffrun.files.afw import wcs as worlds
 from diffrun.files.afw.archive import Archive
 from diffrun.files.afw.exposure import DEFAULT_PLANES, Exposure, Psf
@@ -116,7 +116,7 @@ def read_kernel(path: Path) -> LinearCombinationKernel:
     """
     with door.reading(path), door.open_hdus(path) as hdus:
         archive = Archive.read(hdus, 1)
-        return persistence.read_kernel_object(archive, 1, (0.0, 0.0, 4096.0, 4096.0))
+        return kernelarchive.read_kernel(archive, 1, (0.0, 0.0, 4096.0, 4096.0))
 
 
 def _summary(hdus: fits.HDUList) -> ExposureSummary:
@@ -140,7 +140,7 @@ def _summary(hdus: fits.HDUList) -> ExposureSummary:
         shape=(ny, nx),
         xy0=xy0,
         wcs=_wcs(header, image_header, archive, xy0),
-        psf=persistence.read_psf(archive, psf_id, box) if psf_id else None,
+        psf=psfarchive.read_psf(archive, psf_id, box) if psf_id else None,
         filter=_filter(header, archive),
         flux_mag0=flux_mag0,
         flux_mag0_err=flux_mag0_err,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from diffrun.errors import DataError
 from diffrun.files import fits as door
-from diffrun.files.afw import cards, persistence
+from diffrun.files.afw import cards, kernelarchive, persistence, psfarchive
 from diffrun.files.afw.archive import ArchiveWriter
 from diffrun.files.afw.exposure import Exposure
 from diffrun.files.afw.kernel import LinearCombinationKernel
@@ -52,7 +52,7 @@ def exposure_to_bytes(exposure: Exposure) -> bytearray:
     archive = ArchiveWriter()
     ids = {}
     if exposure.psf is not None:
-        ids["PSF_ID"] = persistence.put_psf(archive, exposure.psf)
+        ids["PSF_ID"] = psfarchive.put_psf(archive, exposure.psf)
     if exposure.wcs is not None:
         wcs = exposure.wcs.with_reverse((x0, y0, x0 + nx - 1, y0 + ny - 1))
         exposure = exposure.replace(wcs=wcs)
@@ -74,7 +74,7 @@ def write_kernel(path: Path, kernel: LinearCombinationKernel) -> None:
         If it cannot be written.
     """
     archive = ArchiveWriter()
-    persistence.put_kernel(archive, kernel)
+    kernelarchive.put_kernel(archive, kernel)
     write_bytes(path, door.to_bytes([fits.PrimaryHDU(), *archive.hdus()]))
 
 
