@@ -3,6 +3,7 @@
 
 import numpy as np
 import pytest
+from scipy.ndimage import correlate
 
 from diffrun.engine import candidates as stars
 from diffrun.errors import NoStarsError
@@ -30,6 +31,45 @@ def test_variable_stars_are_found_by_their_flux_ratio():
     assert kept.rejected["variable"] >= 6
     assert not set(kept.x) & set(found.x[:6])
     assert len(kept) >= 30
+
+
+def test_a_sky_that_varies_is_followed():
+    """Thin clouds: a tenth from one side to the other, with a fifth of the stars variable."""
+    rng = np.random.default_rng(4)
+    x, y = rng.uniform(0, 4000, (2, 300))
+    true = 0.95 * (1 + 0.10 * x / 4000 - 0.03 * (y / 4000) ** 2)
+    error = rng.uniform(0.003, 0.02, 300)
+    ratio = true * (1 + error * rng.normal(size=300))
+    ratio[::5] *= rng.uniform(0.5, 2.0, 60)
+    common = stars.common_ratio(x, y, ratio, error)
+    np.testing.assert_allclose(common, true, rtol=0.01)
+    flat = stars.common_ratio(x, y, ratio / true, error)
+    np.testing.assert_allclose(flat, 1, rtol=0.005)
+    assert np.ptp(flat) == pytest.approx(0, abs=1e-9)
+
+
+def test_stars_are_found_without_src():
+    """Against a matched filter with the true profile; a gradient of the sky is no source."""
+    exposure, true = field(3, n=600, count=60)
+    exposure = exposure.replace(
+        image=exposure.image - np.float32(100) + np.linspace(0, 100, 600, dtype=np.float32)
+    )
+    u = np.arange(-9, 10)
+    profile = np.exp(-(u**2) / 8.0)
+    power = (profile[:, None] * profile) ** 2 / (8 * np.pi) ** 2
+    variance = correlate(exposure.variance, power / power.sum(), mode="nearest")
+    snr = (
+        true.snr
+        * 100
+        * np.sqrt(power.sum() / variance[np.rint(true.y).astype(int), np.rint(true.x).astype(int)])
+    )
+    found = stars.from_image(exposure, fwhm=4.7, minimum_snr=20)
+    distance = np.hypot(found.x[:, None] - true.x, found.y[:, None] - true.y)
+    lonely = np.sort(np.hypot(true.x[:, None] - true.x, true.y[:, None] - true.y))[:, 1] > 12
+    assert (distance.min(axis=0)[lonely & (snr > 25)] < 0.5).all()
+    assert (distance.min(axis=1) < 5).all()
+    nearest = distance.argmin(axis=0)
+    np.testing.assert_allclose(found.snr[nearest][lonely & (snr > 25)], snr[lonely & (snr > 25)], rtol=0.15)
 
 
 @pytest.mark.parametrize("seed", range(5))

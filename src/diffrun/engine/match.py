@@ -19,9 +19,9 @@ from diffrun.files.afw.catalog import Catalog
 #: Smaller stamps miss the wings, larger ones bring in more noise.
 _FIT_REACH, _FIT_HALF = 4.5, (10, 26)
 #: Most cells along an axis in which candidates are chosen: on a whole sensor they are larger than configured.
-_MOST_CELLS = 12
-#: Half width of the PSF stamps with which stars are sought where there is no ``src``.
-_PSF_HALF = 22
+_MOST_CELLS = 8
+#: How many times as many candidates as wanted are looked at for their flux, and that again for their mask.
+_SHORTLIST = 4
 
 Config = Any
 Metadata = dict[str, Any]
@@ -36,21 +36,22 @@ def choose(
     science = pair.science
     if sources is None:
         log.info("Source selection via detection")
-        found = stars.from_image(
-            science, smoothpsf.smooth(science.psf, field_box(science), _PSF_HALF), threshold
-        )
+        found = stars.from_image(science, FWHM_PER_SIGMA * sigmas[0], threshold)
     else:
         log.info("Source selection via src product")
         found = stars.from_sources(sources, threshold)
     core, (ny, nx) = FWHM_PER_SIGMA * max(sigmas), pair.plain.shape
-    found = stars.with_clean_cores(found, [science, pair.template], core, border=int(core) + 1)
-    stars.require(found, 1, "seen well in both images")
-    found = stars.constant(found, science, pair.template, core)
-    cell_x, cell_y = (
-        max(active.sizeCellX, -(-nx // _MOST_CELLS)),
-        max(active.sizeCellY, -(-ny // _MOST_CELLS)),
+    cell_x, cell_y = max(active.sizeCellX, nx / _MOST_CELLS), max(active.sizeCellY, ny / _MOST_CELLS)
+
+    def brightest(of: stars.Candidates, times: int) -> stars.Candidates:
+        return stars.spread(of, pair.plain, cell_x, cell_y, times * active.nStarPerCell)
+
+    found = stars.with_clean_cores(
+        brightest(found, _SHORTLIST**2), [science, pair.template], core, border=int(core) + 1
     )
-    chosen = stars.spread(found, pair.plain, cell_x, cell_y, active.nStarPerCell)
+    stars.require(found, 1, "seen well in both images")
+    chosen = stars.constant(brightest(found, _SHORTLIST), science, pair.template, core)
+    chosen = brightest(chosen, 1)
     stars.require(chosen, 1, "with a common flux ratio")
     total = len(chosen) + sum(chosen.rejected.values())
     log.info("Selected %d / %d sources for Psf matching", len(chosen), total)
