@@ -22,6 +22,7 @@ from diffrun.files.afw.writer import exposure_to_bytes, write_exposure
 
 MAS = 1 / 3.6e6  # degrees
 READ = (
+    "coadd",
     "double_gaussian",
     "full_info",
     "gaussian",
@@ -29,7 +30,7 @@ READ = (
     "kernel_chebyshev",
     "kernel_polynomial",
 )
-READ += ("lossy_compressed", "pca", "psfex", "single_gaussian")
+READ += ("lossy_compressed", "pca", "psfex", "single_gaussian", "warped")
 
 
 def same(one: np.ndarray, two: np.ndarray) -> bool:

@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Mappings as Starlink AST dumps them to text, read and evaluated both ways (afw.md 3.2).
+"""Mappings of Starlink AST, made from its dumps and evaluated both ways (afw.md 3.2).
 
 Only the classes that afw puts into its files are known; any other is refused by its name.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,49 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffrun.errors import DataError
+from diffrun.files.afw.astdump import ANEW, Object
 
 Array = NDArray[np.float64]
-_ANEW = "get a whole copy of this file, or make it anew"
-_LINE = re.compile(r"(Begin|End|IsA) (\w+)|(\w+) =(?: (.*))?")
-_MAX_LINES, _MAX_DEPTH = 1_000_000, 64
-_MAX_AXES, _MAX_TERMS, _MAX_POWER = 8, 1000, 20
+_MAX_TERMS, _MAX_POWER = 1000, 20
 _STEPS, _SMALL = 30, 1e-12
-
-
-@dataclass(frozen=True)
-class Object:
-    """A dumped object: its class, its plain attributes and the objects it holds."""
-
-    kind: str
-    values: dict[str, str]
-    parts: dict[str, Object]
-
-    def number(self, name: str, default: float | None = None) -> float:
-        """A numeric attribute."""
-        if name not in self.values:
-            if default is None:
-                raise DataError(f"an AST {self.kind} lacks {name}", _ANEW)
-            return default
-        try:
-            value = float(self.values[name])
-        except ValueError:
-            value = np.nan
-        if not np.isfinite(value):
-            raise DataError(f"an AST {self.kind} has {name} = {self.values[name]}", _ANEW)
-        return value
-
-    def count(self, name: str, default: int | None = None, most: int = _MAX_AXES) -> int:
-        """A small integer attribute."""
-        value = self.number(name, default)
-        if value != int(value) or not 0 <= value <= most:
-            raise DataError(f"an AST {self.kind} has {name} = {value:g}", _ANEW)
-        return int(value)
-
-    def part(self, name: str) -> Object:
-        """An object that this one holds."""
-        if name not in self.parts:
-            raise DataError(f"an AST {self.kind} lacks {name}", _ANEW)
-        return self.parts[name]
 
 
 class Mapping(Protocol):
@@ -72,45 +32,6 @@ class Mapping(Protocol):
     def forward(self, points: Array) -> Array: ...
 
     def inverse(self, points: Array) -> Array: ...
-
-
-def parse(text: str) -> Object:
-    """The object that a dump describes.
-
-    Raises
-    ------
-    diffrun.errors.DataError
-        If it is no dump of AST.
-    """
-    lines = iter(text.splitlines()[:_MAX_LINES])
-    for line in lines:
-        match = _LINE.fullmatch(line.strip())
-        if match and match.group(1) == "Begin":
-            return _object(match.group(2), lines, 0)
-    raise DataError("an AST text has no object", _ANEW)
-
-
-def _object(kind: str, lines: Iterator[str], depth: int) -> Object:
-    """The object of this class whose ``Begin`` has been read."""
-    made = Object(kind, {}, {})
-    name = ""
-    for line in lines:
-        text = line.strip()
-        if not text or text.startswith("#"):
-            continue
-        match = _LINE.fullmatch(text)
-        if match is None or depth > _MAX_DEPTH:
-            raise DataError(f"an AST text has the line {text[:40]!r}", _ANEW)
-        word, other, name_here, value = match.groups()
-        if word == "Begin":
-            made.parts[name] = _object(other, lines, depth + 1)
-        elif word == "End":
-            return made
-        elif word is None and value:
-            made.values[name_here] = value.strip('"')
-        elif word is None:
-            name = name_here
-    raise DataError(f"an AST text ends within a {kind}", _ANEW)
 
 
 def mapping(dump: Object, inverted: bool | None = None) -> Mapping:
@@ -226,7 +147,7 @@ class Linear:
 
     def inverse(self, points: Array) -> Array:
         if self.back is None:
-            raise DataError("the WCS has a matrix that cannot be inverted", _ANEW)
+            raise DataError("the WCS has a matrix that cannot be inverted", ANEW)
         return np.asarray(self.back @ (points - self.shift[:, np.newaxis]))
 
 
@@ -253,7 +174,7 @@ class Polynomial:
     def inverse(self, points: Array) -> Array:
         """Newton's method from the linear part; NaN where it does not end."""
         if self.n_in != self.n_out:
-            raise DataError("the WCS has a polynomial that cannot be inverted", _ANEW)
+            raise DataError("the WCS has a polynomial that cannot be inverted", ANEW)
         zero = np.zeros((self.n_in, 1))
         at = np.linalg.solve(self._jacobian(zero)[0], points - self.forward(zero))
         for _ in range(_STEPS):
@@ -261,7 +182,7 @@ class Polynomial:
             at = at - step[:, :, 0].T
             size = np.abs(step[:, :, 0]).max(axis=1)
             if not np.any(size > _SMALL * (1 + np.abs(at).max(axis=0))):
-                return at
+                return np.asarray(at)
         return np.where(size < 1e-6 * (1 + np.abs(at).max(axis=0)), at, np.nan)
 
     def _jacobian(self, points: Array) -> Array:
@@ -355,7 +276,7 @@ def _compound(dump: Object) -> Mapping:
     if not dump.count("Series", 1):
         return Parallel(first, second)
     if first.n_out != second.n_in:
-        raise DataError("an AST CmpMap joins maps that do not fit", _ANEW)
+        raise DataError("an AST CmpMap joins maps that do not fit", ANEW)
     return Series(first, second)
 
 
@@ -382,7 +303,7 @@ def _matrix(dump: Object) -> Mapping:
     elif form == "Diagonal" and rows == columns:
         matrix = np.diag([dump.number(f"M{n}", 0.0) for n in range(rows)])
     else:
-        raise DataError(f"an AST MatrixMap has Form = {form}", _ANEW)
+        raise DataError(f"an AST MatrixMap has Form = {form}", ANEW)
     regular = rows == columns and abs(np.linalg.det(matrix)) > 0
     return Linear(matrix, np.zeros(rows), np.linalg.inv(matrix) if regular else None)
 

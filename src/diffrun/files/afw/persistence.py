@@ -8,12 +8,33 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from diffrun.errors import DataError
+from diffrun.files.afw import skywcs
 from diffrun.files.afw.archive import Archive, ArchiveWriter, Row
+from diffrun.files.afw.exposure import Wcs
 from diffrun.files.afw.rows import columns, point, vector
 from diffrun.files.afw.wcs import TanSipWcs, checked, to_icrs
 
 Array = NDArray[np.float64]
 _UNKNOWN_EQUINOX = 1e100
+
+
+def read_wcs(archive: Archive, number: int) -> Wcs:
+    """A WCS of either age: ``SkyWcs``, or ``TanWcs`` and its plain form ``Wcs``.
+
+    Raises
+    ------
+    diffrun.errors.DataError
+        If its class is neither, or it has a mapping that is not known here.
+    """
+    name = archive.name(number)
+    if name == "SkyWcs":
+        return skywcs.from_bytes(archive.row(number)["wcs"])
+    if name in ("TanWcs", "Wcs"):
+        return read_tan_wcs(archive, number)
+    raise DataError(
+        f"the WCS is of the class {name or '(missing)'}", "give one of the class SkyWcs or TanWcs"
+    )
 
 
 def read_tan_wcs(archive: Archive, number: int) -> TanSipWcs:

@@ -44,6 +44,6 @@ def positive(name: str, *values: float) -> None:
         raise DataError(f"a {name} has a width or scale that is not positive", "make the file anew")
 
 
-def finite(pair: tuple[float, float]) -> bool:
-    """Whether both numbers are finite."""
-    return bool(np.all(np.isfinite(pair)))
+def finite(numbers: tuple[float, ...]) -> bool:
+    """Whether all numbers are finite."""
+    return bool(np.all(np.isfinite(numbers)))

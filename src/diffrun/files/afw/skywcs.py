@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffrun.errors import DataError
-from diffrun.files.afw import astmaps
+from diffrun.files.afw import astdump, astmaps
+from diffrun.files.afw.astdump import ANEW
 
 Array = NDArray[np.float64]
-_ANEW = "get a whole copy of this file, or make it anew"
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,9 @@ def from_bytes(content: bytes) -> SkyWcs:
     diffrun.errors.DataError
         If it is damaged, is not in ICRS, or has a mapping that is not known here.
     """
-    frames = astmaps.parse(_text(content, "SkyWcs"))
+    frames = astdump.parse(_text(content, "SkyWcs"))
     if frames.kind != "FrameSet":
-        raise DataError(f"the WCS is an AST {frames.kind}", _ANEW)
+        raise DataError(f"the WCS is an AST {frames.kind}", ANEW)
     last = frames.count("Currnt", frames.count("Nframe"))
     sky = frames.part(f"Frm{last}")
     system = sky.values.get("System", "ICRS")
@@ -61,16 +61,16 @@ def from_bytes(content: bytes) -> SkyWcs:
         raise DataError(f"the WCS ends in an AST {sky.kind} of the system {system}", "give a WCS in ICRS")
     chain = _chain(frames, frames.count("Base", 1), last)
     if (chain.n_in, chain.n_out) != (2, 2):
-        raise DataError(f"the WCS maps {chain.n_in} axes to {chain.n_out}", _ANEW)
+        raise DataError(f"the WCS maps {chain.n_in} axes to {chain.n_out}", ANEW)
     centre = float(np.degrees(sky.number("SRef1", 0.0))) % 360.0, float(np.degrees(sky.number("SRef2", 0.0)))
     return SkyWcs(chain, centre)
 
 
 def transform(content: bytes) -> astmaps.Mapping:
     """The map of the bytes of a ``TransformPoint2ToPoint2``."""
-    made = astmaps.mapping(astmaps.parse(_text(content, "TransformPoint2ToPoint2")))
+    made = astmaps.mapping(astdump.parse(_text(content, "TransformPoint2ToPoint2")))
     if (made.n_in, made.n_out) != (2, 2):
-        raise DataError(f"a transform maps {made.n_in} axes to {made.n_out}", _ANEW)
+        raise DataError(f"a transform maps {made.n_in} axes to {made.n_out}", ANEW)
     return made
 
 
@@ -78,11 +78,11 @@ def _text(content: bytes, kind: str) -> str:
     """The dump after afw's own words."""
     text = content.decode("ascii")
     if not text.startswith(f"1 {kind} "):
-        raise DataError(f"a {kind} begins with {text[:20]!r}", _ANEW)
+        raise DataError(f"a {kind} begins with {text[:20]!r}", ANEW)
     return text[text.find("Begin ") :]
 
 
-def _chain(frames: astmaps.Object, first: int, last: int) -> astmaps.Mapping:
+def _chain(frames: astdump.Object, first: int, last: int) -> astmaps.Mapping:
     """The way from one frame to another, from parent to parent."""
     steps: list[astmaps.Mapping] = []
     frame = last
@@ -90,11 +90,11 @@ def _chain(frames: astmaps.Object, first: int, last: int) -> astmaps.Mapping:
         steps.append(astmaps.mapping(frames.part(f"Map{frame}"), bool(frames.count(f"Inv{frame}", 0))))
         frame = frames.count(f"Lnk{frame}")
     if frame != first or not steps:
-        raise DataError("the WCS has no way from pixels to sky", _ANEW)
+        raise DataError("the WCS has no way from pixels to sky", ANEW)
     chain = steps.pop()
     while steps:
         after = steps.pop()
         if chain.n_out != after.n_in:
-            raise DataError("the WCS joins maps that do not fit", _ANEW)
+            raise DataError("the WCS joins maps that do not fit", ANEW)
         chain = astmaps.Series(chain, after)
     return chain
