@@ -249,6 +249,8 @@ def constant(
     t, t_var = aperture_fluxes(template, candidates, radius)
     usable = (s > 0) & (t > 0)
     candidates = candidates.keep(usable, "no flux in one image")
+    if not len(candidates):
+        return candidates
     s, s_var, t, t_var = s[usable], s_var[usable], t[usable], t_var[usable]
     ratio = s / t
     error = ratio * np.sqrt(s_var / s**2 + t_var / t**2)
