@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import scipy.ndimage
 
-from diffrun.engine.kernel import correlate, product, squared
+from diffrun.engine.kernel import correlate, low_rank, product, squared
 from diffrun.files.afw.kernel import LinearCombinationKernel, chebyshev_terms
 
 BOX = (99.5, 199.5, 159.5, 249.5)
@@ -58,3 +58,24 @@ def test_squares_of_a_linear_kernel_are_exact():
     kernel = varying(np.random.default_rng(3), order=1)
     for x, y in ((100, 200), (140, 222), (159, 249)):
         np.testing.assert_allclose(squared(kernel).at(x, y), kernel.at(x, y) ** 2, atol=1e-10)
+
+
+def test_few_images_stand_for_a_kernel_that_varies_little():
+    rng = np.random.default_rng(5)
+    images = rng.normal(size=(2, 9, 9))
+    coefficients = np.array([[1.0, 0.1, -0.2, 0.05, 0.0, 0.02], [0.0, 0.3, 0.1, 0.0, 0.2, 0.1]])
+    kernel = LinearCombinationKernel(images, coefficients, BOX)
+    few, mixing = low_rank(kernel, 1e-6)
+    assert len(few) == 2
+    along = np.array([1.0, 0.3, 2 * 0.3**2 - 1])
+    x, y = (BOX[0] + BOX[2]) / 2 + 0.3 * 30, (BOX[1] + BOX[3]) / 2 + 0.3 * 25
+    rebuilt = np.tensordot(along @ mixing @ along, few, axes=1)
+    np.testing.assert_allclose(rebuilt, kernel.at(x, y), atol=1e-5)
+
+
+def test_a_tolerance_is_kept():
+    kernel = varying(np.random.default_rng(6))
+    image = np.random.default_rng(7).normal(size=(50, 60)).astype(np.float32)
+    exact, coarse = (correlate(image, kernel, (100, 200), tolerance) for tolerance in (0.0, 0.1))
+    size = np.sqrt((kernel.at(130, 225) ** 2).sum())
+    assert np.std(coarse - exact) < 0.2 * size

@@ -4,7 +4,7 @@
 import numpy as np
 import pytest
 
-from diffrun.engine.warp import lanczos_table, warp
+from diffrun.engine.warp import _weigh, lanczos_table, warp
 from diffrun.errors import NoOverlapError
 from diffrun.files.afw.exposure import DEFAULT_PLANES, Exposure
 
@@ -128,3 +128,12 @@ def test_the_table_reaches_both_whole_pixels():
     table = lanczos_table(3)
     np.testing.assert_allclose(table[0], [0, 0, 1, 0, 0, 0], atol=1e-15)
     np.testing.assert_allclose(table[-1], [0, 0, 0, 1, 0, 0], atol=1e-15)
+
+
+def test_a_phase_that_rounds_to_one_stays_in_the_table():
+    """The weights next to the table are whatever lies in memory there."""
+    table = np.full((5, 6), np.nan, np.float32)
+    table[:3] = np.arange(3, dtype=np.float32)[:, None]
+    weights = np.zeros(6, np.float32)
+    _weigh(table[:3], np.float32(1 - 1e-9), weights, 6)
+    np.testing.assert_array_equal(weights, 2.0)

@@ -48,7 +48,7 @@ def find(
     difference = difference.replace(mask=mask)
     log.info("Merging detections into %d sources", len(footprints))
     log.info("Running diaSource measurement")
-    beneath = Beneath(images.science.image, images.science_share)
+    beneath = Beneath(images.science, images.science_share)
     sources = measure(footprints, difference, beneath, config, source_id_base)
     facts: Metadata = {
         "imageDifference:detection.sigma": float(sigma),

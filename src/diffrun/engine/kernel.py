@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Convolution of images with kernels that vary over the field.
 
-A kernel K(x, y) = Σ_j T_j(x, y) K_j needs one inverse FFT per Chebyshev term T_j, whatever the number of basis
-functions it was fitted with; and fewer where the images K_j are nearly combinations of a few others, which a
-singular value decomposition tells. As in afw the kernel is not flipped: out(x) = Σ_u K(u) in(x + u).
+A kernel K(x, y) = Σ_j T_j(x, y) K_j needs one inverse FFT per Chebyshev term T_j, whatever the number of
+basis functions it was fitted with; and fewer where the images K_j are nearly combinations of a few others,
+which a singular value decomposition tells. As in afw the kernel is not flipped: out(x) = Σ_u K(u) in(x + u).
 """
 
 from __future__ import annotations
@@ -28,13 +28,15 @@ _WORKERS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else
 _TILE = 512
 #: Relative error of a kernel (root of the sum of squares) that is lost in the rounding of the image, and one
 #: that is good enough for variances.
-EXACT, FOR_VARIANCE = 1e-5, 1e-3
+EXACT, FOR_VARIANCE = 1e-5, 5e-3
 
 
 class Ripples(Protocol):
     """Further terms of a kernel whose amplitudes are no polynomials of the place."""
 
-    images: Array
+    @property
+    def images(self) -> Array:
+        """Kernel images, (n, height, width)."""
 
     def amplitudes(self, rows: slice, columns: slice) -> Iterator[Float]:
         """The factor of each image in a window of the output, (rows, columns) each."""
@@ -121,7 +123,7 @@ def low_rank(kernel: LinearCombinationKernel, tolerance: float) -> tuple[Array, 
     """
     terms = _trimmed(kernel.term_images(), tolerance)
     amplitudes, sizes, rows = np.linalg.svd(terms.reshape(len(terms), -1), full_matrices=False)
-    # no Chebyshev term exceeds 1, so that a dropped image adds at most its size times the sum of its amplitudes
+    # no Chebyshev term exceeds 1: a dropped image adds at most its size times the sum of its amplitudes
     reach = sizes * np.abs(amplitudes).sum(axis=0)
     dropped = np.cumsum(reach[::-1])[::-1] <= tolerance * sizes[0]
     n = max(1, int(np.count_nonzero(~dropped)))
@@ -151,7 +153,7 @@ def _powers(order: int) -> list[tuple[int, int]]:
 def _along_axes(
     kernel: LinearCombinationKernel, shape: tuple[int, ...], xy0: tuple[int, int]
 ) -> tuple[Float, Float]:
-    """The Chebyshev polynomials of x at every column, (order + 1, nx), and of y at every row, (ny, order + 1)."""
+    """The Chebyshev polynomials of x at every column, (order + 1, nx), of y at every row, (ny, order + 1)."""
     x = np.arange(shape[1], dtype=float) + xy0[0]
     y = np.arange(shape[0], dtype=float) + xy0[1]
     in_x = chebyshev_terms(x, np.full(len(x), kernel.box[1]), kernel.order, kernel.box)

@@ -31,6 +31,8 @@ def fill(exposure: Exposure, name: str) -> Exposure:
     if not no_data:
         planes["NO_DATA"] = free_bit(planes)
         no_data = np.int32(1 << planes["NO_DATA"])
+    if _complete(exposure):
+        return exposure.replace(planes=planes)
     with np.errstate(invalid="ignore"):
         missing = ~(np.isfinite(exposure.image) & np.isfinite(exposure.variance) & (exposure.variance > 0))
     missing |= (exposure.mask & no_data) != 0
@@ -38,8 +40,6 @@ def fill(exposure: Exposure, name: str) -> Exposure:
         raise DataError(
             f"the {name} image has no usable pixel", "every pixel is NaN, masked NO_DATA or without variance"
         )
-    if not missing.any():
-        return exposure.replace(planes=planes)
     sky, noise = (_typical(plane, ~missing) for plane in (exposure.image, exposure.variance))
     return exposure.replace(
         image=np.where(missing, sky, exposure.image),
@@ -47,6 +47,13 @@ def fill(exposure: Exposure, name: str) -> Exposure:
         mask=np.where(missing, exposure.mask | no_data, exposure.mask),
         planes=planes,
     )
+
+
+def _complete(exposure: Exposure) -> bool:
+    """Whether each pixel has a value and a variance, seen without a plane in between."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        finite = np.isfinite(exposure.image.sum()) and np.isfinite(exposure.variance.sum())
+    return bool(finite and exposure.variance.min() > 0 and not exposure.has("NO_DATA").any())
 
 
 def _typical(plane: NDArray[np.float32], usable: Bool) -> np.float32:
@@ -92,9 +99,17 @@ def merged(science: Exposure, template: Exposure, missing: Bool, incomplete: Boo
             planes[name] = free_bit(planes)
     detected = np.int32((1 << planes["DETECTED"]) | (1 << planes["DETECTED_NEGATIVE"]))
     mask = science.mask & ~detected
-    for name in template.planes:
-        if name not in ("DETECTED", "DETECTED_NEGATIVE"):
-            mask |= np.where(template.has(name), np.int32(1 << planes[name]), np.int32(0))
-    mask |= np.where(missing, np.int32(1 << planes["NO_DATA"]), np.int32(0))
-    mask |= np.where(incomplete, np.int32(1 << planes["EDGE"]), np.int32(0))
+    mask |= _renumbered(template, planes) & ~detected
+    for region, name in ((missing, "NO_DATA"), (incomplete, "EDGE")):
+        np.bitwise_or(mask, np.int32(1 << planes[name]), out=mask, where=region)
     return science.replace(mask=mask, planes=planes)
+
+
+def _renumbered(exposure: Exposure, planes: dict[str, int]) -> NDArray[np.int32]:
+    """The mask of an exposure with the bits that these planes have."""
+    same = np.int32(sum(1 << bit for name, bit in exposure.planes.items() if planes[name] == bit))
+    mask = exposure.mask & same
+    for name, bit in exposure.planes.items():
+        if planes[name] != bit:
+            mask |= ((exposure.mask >> np.int32(bit)) & np.int32(1)) << np.int32(planes[name])
+    return np.asarray(mask)

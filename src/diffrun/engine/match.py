@@ -77,7 +77,7 @@ def match(
     )
     basis = al.gaussian_basis(size, widths, list(active.alardDegGauss))
     log.info("Subtracting images")
-    hidden = 1.0 if pair.plain_power is None else float(pair.plain_power.mean())
+    hidden = float(pair.noises[0].power.mean())
     target = pair.plain.replace(variance=pair.plain.variance * np.float32(hidden))
     half = int(np.clip(_FIT_REACH * FWHM_PER_SIGMA * wide, *_FIT_HALF))
     stamps = solve.cut(pair.convolved, target, chosen, basis, half)

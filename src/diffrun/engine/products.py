@@ -19,7 +19,7 @@ from diffrun.files.afw.background import read_background
 from diffrun.files.afw.catalog import Catalog, read_catalog, write_catalog
 from diffrun.files.afw.exposure import Exposure
 from diffrun.files.afw.kernel import LinearCombinationKernel
-from diffrun.files.afw.reader import read_exposure
+from diffrun.files.afw.reader import read_exposure, read_summary
 from diffrun.files.afw.writer import write_exposure, write_kernel
 from diffrun.files.atomic import write_bytes
 from diffrun.repository.dataid import SOURCE_BITS, DataId
@@ -57,7 +57,8 @@ def read(repository: Repository, science: DataId, template: DataId, config: Imag
             science.filter, template.filter,
         )  # fmt: skip
     sources = _sources(repository, science) if config.doSelectSources else None
-    return Inputs(exposure, reference, sources, science.ccd_exposure_id << SOURCE_BITS)
+    summary = read_summary(repository.require("calexp", science))
+    return Inputs(summary, exposure, reference, sources, science.ccd_exposure_id << SOURCE_BITS)
 
 
 def _calexp(repository: Repository, data_id: DataId, add_background: bool) -> Callable[[], Exposure]:

@@ -13,7 +13,7 @@ import scipy.fft
 from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
 
-from diffrun.files.afw.exposure import Exposure, Psf
+from diffrun.files.afw.exposure import Frame, Psf
 from diffrun.files.afw.kernel import LinearCombinationKernel, chebyshev_terms
 from diffrun.files.afw.psf import KernelPsf
 
@@ -92,7 +92,7 @@ def fit_field(sample: Callable[[float, float], Array], box: Box, order: int) -> 
     return LinearCombinationKernel(components, np.eye(terms.shape[1]), box)
 
 
-def field_box(exposure: Exposure) -> tuple[float, float, float, float]:
+def field_box(exposure: Frame) -> tuple[float, float, float, float]:
     """The pixel edges of an exposure as a box in parent pixels."""
     (x0, y0), (ny, nx) = exposure.xy0, exposure.shape
     return x0 - 0.5, y0 - 0.5, x0 + nx - 0.5, y0 + ny - 0.5

@@ -3,14 +3,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from diffrun.engine import decorrelate, masks, smoothpsf
-from diffrun.engine.kernel import correlate, product, squared
+from diffrun.engine.decorrelate import Noise, Whitening
+from diffrun.engine.kernel import FOR_VARIANCE, correlate, product, squared
+from diffrun.engine.warp import Resampling
 from diffrun.files.afw.exposure import Exposure
 from diffrun.files.afw.kernel import LinearCombinationKernel
 from diffrun.files.afw.psf import KernelPsf
@@ -19,7 +21,7 @@ from diffrun.files.afw.psf import KernelPsf
 _ENOUGH, _COMPLETE = 0.99, 0.999
 
 
-@dataclass(frozen=True)
+@dataclass
 class Pair:
     """Both images with the sky at 0, on one grid: ``convolved`` will be matched to ``plain``.
 
@@ -29,25 +31,29 @@ class Pair:
         ``convolved`` is larger by ``border`` pixels on each side. Finite everywhere.
     plain_psf, convolved_psf : `KernelPsf`
         Their PSFs over the field.
-    plain_power, convolved_power : `numpy.ndarray` or `None`
-        Power that interpolation left of white noise, `None` for an image that was not warped.
+    warp : `Resampling`
+        How the template came onto the grid.
     convolve_template : `bool`
         Whether ``convolved`` is the template.
     border : `int`
+    template_sky : `float`
+        Level that was taken off the template.
     """
 
     plain: Exposure
     convolved: Exposure
     plain_psf: KernelPsf
     convolved_psf: KernelPsf
-    plain_power: Any
-    convolved_power: Any
+    warp: Resampling
     convolve_template: bool
     border: int
+    template_sky: float
 
-    def inner(self) -> Pair:
-        """The pair with ``convolved`` cropped to the grid of ``plain``."""
-        return dataclasses.replace(self, convolved=masks.cropped(self.convolved, self.border), border=0)
+    def given(self) -> tuple[Exposure, Exposure]:
+        """Both exposures, for good: who takes them may drop their planes one by one."""
+        exposures = self.plain, self.convolved
+        del self.plain, self.convolved
+        return exposures
 
     @property
     def science(self) -> Exposure:
@@ -59,18 +65,39 @@ class Pair:
         """The template of the two, warped."""
         return self.convolved if self.convolve_template else self.plain
 
+    @cached_property
+    def noises(self) -> tuple[Noise, Noise]:
+        """Typical noise of the plain and of the convolved image."""
+        warps = (None, self.warp) if self.convolve_template else (self.warp, None)
+        exposures = (self.plain, self.convolved)
+        plain, convolved = (
+            Noise(_typical_variance(one), warp) for one, warp in zip(exposures, warps, strict=True)
+        )
+        return plain, convolved
+
 
 @dataclass(frozen=True)
 class Subtraction:
-    """Whitened images with one PSF, difference = science - matched, and the template before whitening.
+    """What subtraction leaves.
 
-    ``science_share`` is the part of the noise of a PSF flux on the difference that the science image brought.
+    Attributes
+    ----------
+    difference : `Exposure`
+        Whitened.
+    science : `numpy.ndarray`, (ny, nx), float32
+        The science image, whitened as the difference is; the matched template is what they differ by.
+    matched : `Exposure`
+        The template with the PSF of the difference before whitening, on the science image's scale.
+    matched_sky : `float`
+        Level of the sky in ``matched``; it is 0 in the others.
+    science_share : `float`
+        Part of the noise of a PSF flux on the difference that the science image brought.
     """
 
-    science: Exposure
-    matched: Exposure
     difference: Exposure
-    matched_template: Exposure
+    science: Any
+    matched: Exposure
+    matched_sky: float
     science_share: float
 
 
@@ -85,47 +112,57 @@ def subtract(pair: Pair, kernel: LinearCombinationKernel, whiten: bool) -> Subtr
     Parameters
     ----------
     pair : `Pair`
+        Its exposures are taken from it.
     kernel : `LinearCombinationKernel`
-        Matching kernel; its sum is the same over the field.
+        Matching kernel.
     whiten : `bool`
         Apply the decorrelation (`diffrun.engine.decorrelate`).
     """
-    psi = _psi(pair, kernel) if whiten else decorrelate.identity(kernel.box)
-    gain = 1.0 if pair.convolve_template else photometric_gain(pair, kernel)
-    scale = 1.0 if pair.convolve_template else -1.0 / gain
+    whitening = decorrelate.whitening(kernel, *pair.noises, pair.border) if whiten else None
+    whitening = whitening or decorrelate.identity(kernel.box)
+    psf = smoothpsf.convolved(pair.plain_psf, whitening.kernel)
+    share = _science_share(pair, kernel, whitening.noise, psf)
+    scale = _scale(pair, kernel)
+    whitening = _scaled(whitening, scale)
+    psi, ripples = whitening.kernel, whitening.ripples
 
-    blurred = masks.cropped(
-        pair.convolved.replace(image=correlate(pair.convolved.image, kernel, pair.convolved.xy0)), pair.border
-    )
-    raw = pair.plain.image - blurred.image
-    difference = np.float32(scale) * correlate(raw, psi, pair.plain.xy0)
-    science_image = pair.plain.image if pair.convolve_template else blurred.image / np.float32(gain)
-    science_white = correlate(science_image, psi, pair.plain.xy0)
-    variance = np.float32(scale**2) * _variance(pair, kernel, psi)
+    band = pair.template.filter
+    plain, convolved = pair.given()
+    base = _merged(pair, plain, convolved, kernel)
+    variance, matched_variance = _variances(pair, plain, convolved, kernel, whitening.noise, scale)
+    xy0, plain_image = plain.xy0, plain.image
+    convolved_image, convolved_xy0 = convolved.image, convolved.xy0
+    del plain, convolved
 
-    inner = pair.inner()
-    base = masks.merged(inner.science, inner.template, *_coverage(pair, kernel))
-    psf = smoothpsf.convolved(pair.plain_psf, psi)
-    science = base.replace(image=science_white, variance=variance, psf=psf)
-    template_image = blurred.image if pair.convolve_template else pair.plain.image / np.float32(gain)
+    matched = _inner(correlate(convolved_image, kernel, convolved_xy0), pair.border)
+    del convolved_image
+    if pair.convolve_template:
+        sky = pair.template_sky * _sum(kernel)
+        science = correlate(plain_image, psi, xy0, ripples=ripples)
+        raw = plain_image - matched
+    else:
+        sky = pair.template_sky / _sum(kernel)
+        science = -correlate(matched, psi, xy0, ripples=ripples)
+        raw = plain_image - matched
+        matched = -correlate(plain_image, scale, xy0)
+    del plain_image
+    difference = correlate(raw, psi, xy0, ripples=ripples)
+    matched = matched + np.float32(sky)
     return Subtraction(
-        science=science,
-        matched=science.replace(image=science_white - difference),
-        difference=science.replace(image=difference),
-        matched_template=base.replace(
-            image=template_image, variance=_template_variance(pair, kernel, gain), psf=pair.plain_psf
-        ),
-        science_share=_science_share(pair, kernel, psi, psf),
+        base.replace(image=difference, variance=variance, psf=psf),
+        science,
+        base.replace(image=matched, variance=matched_variance, psf=pair.plain_psf, filter=band),
+        sky,
+        share,
     )
 
 
-def photometric_gain(pair: Pair, kernel: LinearCombinationKernel) -> float:
+def photometric_gain(pair: Pair, kernel: LinearCombinationKernel, x: float, y: float) -> float:
     """PSF flux of a source after the convolution over that before, both with PSFs of sum 1 on their stamps.
 
     The kernel sum of a kernel without a border; a kernel cut at its border loses the far wings, which a PSF
     flux does not see.
     """
-    x, y = smoothpsf.centre(kernel.box)
     narrow, wide = pair.convolved_psf.kernel_image(x, y), pair.plain_psf.kernel_image(x, y)
     full = smoothpsf.full_convolution(narrow, kernel.at(x, y)[::-1, ::-1])
     edge = (full.shape[0] - wide.shape[0]) // 2
@@ -133,31 +170,49 @@ def photometric_gain(pair: Pair, kernel: LinearCombinationKernel) -> float:
     return float((inside * wide).sum() / (wide**2).sum())
 
 
-def _coverage(pair: Pair, kernel: LinearCombinationKernel) -> tuple[Any, Any]:
+def _scale(pair: Pair, kernel: LinearCombinationKernel) -> LinearCombinationKernel:
+    """What brings P - C ⊗ K onto the science image's scale and sign, as a kernel of one pixel."""
+    if pair.convolve_template:
+        return decorrelate.identity(kernel.box).kernel
+
+    def sample(x: float, y: float) -> Any:
+        return np.array([[-1.0 / photometric_gain(pair, kernel, x, y)]])
+
+    return smoothpsf.fit_field(sample, kernel.box, kernel.order)
+
+
+def _scaled(whitening: Whitening, scale: LinearCombinationKernel) -> Whitening:
+    """ψ with the scale in it."""
+    if scale.order == 0 and float(scale.components.sum()) == 1:
+        return whitening
+    ripples = whitening.ripples and whitening.ripples.times(_sum(scale))
+    return Whitening(product(whitening.kernel, scale), product(whitening.noise, scale), ripples)
+
+
+def _merged(pair: Pair, plain: Exposure, convolved: Exposure, kernel: LinearCombinationKernel) -> Exposure:
+    """The science exposure with the masks of both and what the convolution adds to them."""
+    coverage = _coverage(convolved, kernel, pair.border)
+    inner = masks.cropped(convolved, pair.border)
+    science, template = (plain, inner) if pair.convolve_template else (inner, plain)
+    return masks.merged(science, template, *coverage)
+
+
+def _coverage(convolved: Exposure, kernel: LinearCombinationKernel, border: int) -> tuple[Any, Any]:
     """Pixels that the convolution could not make, and those that felt missing data, each (ny, nx), bool.
 
     Measured by the part of |K| that fell on data: below `_ENOUGH` there is no value worth having.
     """
     middle = np.abs(kernel.at(*smoothpsf.centre(kernel.box)))
     weight = LinearCombinationKernel(middle[None] / middle.sum(), np.ones((1, 1)), kernel.box)
-    valid = (~pair.convolved.has("NO_DATA")).astype(np.float32)
-    part = _inner(correlate(valid, weight, pair.convolved.xy0), pair.border)
+    valid = (~convolved.has("NO_DATA")).astype(np.float32)
+    part = _inner(correlate(valid, weight, convolved.xy0), border)
     return part < _ENOUGH, part < _COMPLETE
 
 
-def _psi(pair: Pair, kernel: LinearCombinationKernel) -> LinearCombinationKernel:
-    """The whitening kernel for the typical variances of both images."""
-    plain, convolved = _typical_variances(pair)
-    return decorrelate.whitening(kernel, plain, convolved, pair.plain_power, pair.convolved_power)
-
-
-def _typical_variances(pair: Pair) -> tuple[float, float]:
-    """Median variances of the plain and of the convolved image."""
-    plain, convolved = (
-        float(np.median(e.variance[e.mask == 0])) if np.any(e.mask == 0) else float(np.median(e.variance))
-        for e in (pair.plain, pair.convolved)
-    )
-    return plain, convolved
+def _typical_variance(exposure: Exposure) -> float:
+    """Median variance of one in sixteen pixels, of those without a mask bit where there are any."""
+    variance, clean = exposure.variance[::4, ::4], exposure.mask[::4, ::4] == 0
+    return float(np.median(variance[clean] if clean.any() else variance))
 
 
 def _science_share(
@@ -165,34 +220,39 @@ def _science_share(
 ) -> float:
     """Part of the variance of a matched filter on the difference that is the science image's, mid-field."""
     at = smoothpsf.centre(kernel.box)
-    chains = (
-        decorrelate.blurred(psi, pair.plain_power),
-        decorrelate.blurred(product(kernel, psi), pair.convolved_power),
-    )
     stamp = psf.kernel_image(*at)
     plain, convolved = (
-        variance * float((smoothpsf.full_convolution(stamp, chain.at(*at)) ** 2).sum())
-        for variance, chain in zip(_typical_variances(pair), chains, strict=True)
+        noise.variance
+        * float((smoothpsf.full_convolution(stamp, decorrelate.blurred(chain, noise).at(*at)) ** 2).sum())
+        for noise, chain in zip(pair.noises, (psi, product(kernel, psi)), strict=True)
     )
     return (plain if pair.convolve_template else convolved) / (plain + convolved)
 
 
-def _variance(pair: Pair, kernel: LinearCombinationKernel, psi: LinearCombinationKernel) -> Any:
-    chain = product(kernel, psi)
-    plain = correlate(
-        pair.plain.variance, squared(decorrelate.blurred(psi, pair.plain_power)), pair.plain.xy0
-    )
-    transfer = squared(decorrelate.blurred(chain, pair.convolved_power))
-    convolved = correlate(pair.convolved.variance, transfer, pair.convolved.xy0)
-    return plain + _inner(convolved, pair.border)
+def _variances(
+    pair: Pair,
+    plain: Exposure,
+    convolved: Exposure,
+    kernel: LinearCombinationKernel,
+    psi: LinearCombinationKernel,
+    scale: LinearCombinationKernel,
+) -> tuple[Any, Any]:
+    """Variance of the difference, and that of the matched template before whitening, (ny, nx) each."""
+    of_plain, of_convolved = pair.noises
+
+    def through(exposure: Exposure, noise: Noise, chain: LinearCombinationKernel) -> Any:
+        transfer = squared(decorrelate.blurred(chain, noise))
+        return correlate(exposure.variance, transfer, exposure.xy0, FOR_VARIANCE)
+
+    variance = through(plain, of_plain, psi)
+    variance += _inner(through(convolved, of_convolved, product(kernel, psi)), pair.border)
+    if pair.convolve_template:
+        return variance, _inner(through(convolved, of_convolved, kernel), pair.border)
+    return variance, through(plain, Noise(1.0), scale)
 
 
-def _template_variance(pair: Pair, kernel: LinearCombinationKernel, gain: float) -> Any:
-    """Variance a pixel of the matched template, on the science scale, before whitening."""
-    if not pair.convolve_template:
-        return pair.plain.variance / np.float32(gain**2)
-    transfer = squared(decorrelate.blurred(kernel, pair.convolved_power))
-    return _inner(correlate(pair.convolved.variance, transfer, pair.convolved.xy0), pair.border)
+def _sum(kernel: LinearCombinationKernel) -> float:
+    return float(kernel.at(*smoothpsf.centre(kernel.box)).sum())
 
 
 def _inner(image: Any, border: int) -> Any:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from diffrun.engine import decorrelate, masks, smoothpsf
+from diffrun.engine import masks, smoothpsf
 from diffrun.engine.find import find
 from diffrun.engine.match import choose, match
 from diffrun.engine.smoothpsf import FWHM_PER_SIGMA, SAME_SEEING, field_box
@@ -22,7 +22,8 @@ from diffrun.engine.subtract import Pair, subtract
 from diffrun.engine.warp import warp
 from diffrun.errors import DataError
 from diffrun.files.afw.catalog import Catalog
-from diffrun.files.afw.exposure import Exposure
+from diffrun.files.afw.exposure import Exposure, Psf
+from diffrun.files.afw.reader import ExposureSummary
 
 #: Half width of the PSF stamps of the difference: LSST's largest PSF model has a side of 45.
 _PSF_HALF = 22
@@ -37,9 +38,11 @@ Hand = Callable[[str, Any], None]
 class Inputs:
     """What one difference is made from; images with their sky as the configuration wants it.
 
-    An exposure is asked for once, when it is needed; who asks has the only reference to it.
+    An exposure is asked for once, when it is needed; who asks has the only reference to it. What the science
+    exposure is beside its pixels is known before.
     """
 
+    science_summary: ExposureSummary
     science: Callable[[], Exposure]
     template: Callable[[], Exposure]
     science_sources: Catalog | None
@@ -65,18 +68,12 @@ def run(inputs: Inputs, config: Config, log: logging.Logger, hand: Hand) -> None
     NoOverlapError, NoStarsError, DataError
         When no difference can be made; the message says why.
     """
-    science, _ = prepare(inputs.science(), "science")
-    template, template_sky = prepare(inputs.template(), "template")
-    pair, sigmas = align(science, template, config, log)
+    pair, sigmas = align(inputs, config, log)
     chosen = choose(pair, sigmas, inputs.science_sources, config, log)
     solution, basis_facts = match(pair, sigmas, chosen, config, log)
     hand("kernel", solution.kernel)
     images = subtract(pair, solution.kernel, config.doDecorrelation)
-    scale = float(solution.kernel.at(*smoothpsf.centre(solution.kernel.box)).sum())
-    template_sky *= scale if pair.convolve_template else 1 / scale
-    matched = images.matched_template
-    matched = matched.replace(image=matched.image + np.float32(template_sky), filter=template.filter)
-    hand("matchedExp", with_missing(matched))
+    hand("matchedExp", with_missing(images.matched))
     difference, sources, detection_facts = find(images, inputs.source_id_base, config, log)
     hand("diaSrc", sources)
     hand("differenceExp", with_missing(difference))
@@ -85,17 +82,25 @@ def run(inputs: Inputs, config: Config, log: logging.Logger, hand: Hand) -> None
 
 def prepare(exposure: Exposure, name: str) -> tuple[Exposure, float]:
     """An exposure without NaN and with the sky at 0, and the level that was taken off."""
-    if exposure.psf is None:
-        raise DataError(f"the {name} exposure has no psf", "process it with a task that fits one")
+    required(exposure.psf, name)
     filled = masks.fill(exposure, name)
     sky = float(np.median(filled.image[::3, ::3]))
     image = filled.image - np.float32(sky)
-    image[filled.has("NO_DATA")] = 0
+    np.copyto(image, 0, where=filled.has("NO_DATA"))
     return filled.replace(image=image), sky
 
 
-def align(science: Exposure, template: Exposure, config: Config, log: logging.Logger) -> tuple[Pair, Any]:
+def required(psf: Psf | None, name: str) -> Psf:
+    """The PSF of an exposure, which is refused if it has none."""
+    if psf is None:
+        raise DataError(f"the {name} exposure has no psf", "process it with a task that fits one")
+    return psf
+
+
+def align(inputs: Inputs, config: Config, log: logging.Logger) -> tuple[Pair, tuple[float, float]]:
     """Bring the template onto the science grid, and decide which of the two is convolved.
+
+    The pixels of the template are dropped before those of the science image are read.
 
     Returns
     -------
@@ -104,26 +109,37 @@ def align(science: Exposure, template: Exposure, config: Config, log: logging.Lo
         Sigma of the PSF of the science image and of the warped template, pixels, at the centre.
     """
     active = config.subtract.kernel.active
-    order = int(active.warpingConfig.warpingKernelName.removeprefix("lanczos"))
-    step = active.warpingConfig.interpLength
-    box = field_box(science)
+    science = inputs.science_summary
+    template, template_sky = prepare(inputs.template(), "template")
+    box, template_wcs = field_box(science), template.wcs
 
     def to_template(x: Any, y: Any) -> Any:
-        return template.wcs.sky_to_pixel(*science.wcs.pixel_to_sky(x, y))
+        return template_wcs.sky_to_pixel(*science.wcs.pixel_to_sky(x, y))
 
-    science_psf = smoothpsf.smooth(science.psf, box, _PSF_HALF)
-    template_psf = smoothpsf.warped(template.psf, to_template, box, _PSF_HALF)
-    sigmas = tuple(
-        smoothpsf.determinant_radius(p.kernel_image(*smoothpsf.centre(box)))
-        for p in (science_psf, template_psf)
+    psfs = (
+        smoothpsf.smooth(required(science.psf, "science"), box, _PSF_HALF),
+        smoothpsf.warped(template.psf, to_template, box, _PSF_HALF),
     )
-    convolve_template = convolves_template(sigmas, config, log)
+    middle = smoothpsf.centre(box)
+    of_science, of_template = (smoothpsf.determinant_radius(psf.kernel_image(*middle)) for psf in psfs)
+    convolve_template = convolves_template((of_science, of_template), config, log)
     border = active.kernelSizeMax // 2 if convolve_template else 0
-    warped = warp(template, science, border, order, step)
-    power = warped.resampling.power(decorrelate.power_grid())
-    if convolve_template:
-        return Pair(science, warped.exposure, science_psf, template_psf, None, power, True, border), sigmas
-    return Pair(warped.exposure, science, template_psf, science_psf, power, None, False, border), sigmas
+    order = int(active.warpingConfig.warpingKernelName.removeprefix("lanczos"))
+    warped = warp(template, science, border, order, active.warpingConfig.interpLength)
+    del template
+    exposures = (prepare(inputs.science(), "science")[0], warped.exposure)
+    plain, convolved = (0, 1) if convolve_template else (1, 0)
+    pair = Pair(
+        exposures[plain],
+        exposures[convolved],
+        psfs[plain],
+        psfs[convolved],
+        warped.resampling,
+        convolve_template,
+        border,
+        template_sky,
+    )
+    return pair, (of_science, of_template)
 
 
 def convolves_template(sigmas: tuple[float, ...], config: Config, log: logging.Logger) -> bool:
@@ -145,6 +161,8 @@ def convolves_template(sigmas: tuple[float, ...], config: Config, log: logging.L
 def with_missing(exposure: Exposure) -> Exposure:
     """An exposure for the file: NaN in image and variance where there is no data."""
     missing = exposure.has("NO_DATA")
+    if not missing.any():
+        return exposure
     nan = np.float32("nan")
     return exposure.replace(
         image=np.where(missing, nan, exposure.image), variance=np.where(missing, nan, exposure.variance)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from diffrun.engine.masks import free_bit
 from diffrun.errors import NoOverlapError
-from diffrun.files.afw.exposure import Exposure, Wcs
+from diffrun.files.afw.exposure import Exposure, Frame, Wcs
 
 #: Planes of the template that stay with its pixels; DETECTED and the like belong to the template alone.
 CARRIED_PLANES = ("BAD", "INTRP", "CR", "NO_DATA", "SUSPECT", "EDGE")
@@ -38,31 +38,98 @@ class Resampling:
         Distance of the nodes in target pixels.
     x, y : `numpy.ndarray`, (my, mx), float64
         Source array coordinates of the nodes.
-    area : `float`
-        Area of a target pixel in source pixels, at the centre.
     """
 
     order: int
     step: int
     x: NDArray[np.float64]
     y: NDArray[np.float64]
-    area: float
+
+    @property
+    def jacobian(self) -> NDArray[np.float64]:
+        """∂(x, y) in the source by ∂(x, y) in the target, (2, 2), at the centre."""
+        row, column = self.x.shape[0] // 2, self.x.shape[1] // 2
+        along_x = [plane[row, column] - plane[row, column - 1] for plane in (self.x, self.y)]
+        along_y = [plane[row, column] - plane[row - 1, column] for plane in (self.x, self.y)]
+        return np.array([along_x, along_y]).T / self.step
+
+    @property
+    def area(self) -> float:
+        """Area of a target pixel in source pixels, at the centre."""
+        return float(abs(np.linalg.det(self.jacobian)))
+
+    def phase_powers(self, n: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Power transfer of the interpolation along the source's x and y, (phases, n, n) each.
+
+        The phases are those of `PHASES`; |L|² at (fx, fy) is the product of the two. The (n, n) frequencies
+        are those of an FFT over the target's pixels.
+        """
+        frequency = np.fft.fftfreq(n)
+        inverse = np.linalg.inv(self.jacobian)
+        in_x = inverse[0, 0] * frequency[None, :] + inverse[1, 0] * frequency[:, None]
+        in_y = inverse[0, 1] * frequency[None, :] + inverse[1, 1] * frequency[:, None]
+        table = lanczos_table(self.order)[(PHASES * _PHASES + 0.5).astype(int)]
+        taps = np.arange(table.shape[1])[:, None, None]
+        x, y = (
+            np.abs(np.tensordot(table, np.exp(-2j * np.pi * taps * f), axes=1)) ** 2 for f in (in_x, in_y)
+        )
+        return x, y
+
+    def phase_weights(self) -> NDArray[np.float64]:
+        """How often each pair of phases occurs over the field, (phases of y, phases of x), sum 1."""
+        weights = np.zeros((len(PHASES), len(PHASES)))
+        rows = np.linspace(0, self.x.shape[0] - 1, min(64, self.x.shape[0])).astype(int)
+        columns = np.linspace(0, self.x.shape[1] - 1, min(64, self.x.shape[1])).astype(int)
+        places = [plane[np.ix_(rows, columns)].ravel() % 1.0 for plane in (self.x, self.y)]
+        (ix, tx), (iy, ty) = (_between_nodes(np.minimum(f, 1 - f)) for f in places)
+        for dy, wy in ((0, 1 - ty), (1, ty)):
+            for dx, wx in ((0, 1 - tx), (1, tx)):
+                np.add.at(weights, (iy + dy, ix + dx), wy * wx)
+        return np.asarray(weights / weights.sum())
 
     def power(self, n: int) -> NDArray[np.float64]:
-        """Mean power transfer |L|² of the interpolation, on an (n, n) FFT grid.
+        """Mean power transfer |L|² of the interpolation, on an (n, n) FFT grid of target pixels.
 
         The mean is over the sub-pixel phases that really occur: white noise in the source has this power
         spectrum after the warp, up to its variance.
         """
-        rows = np.linspace(0, self.x.shape[0] - 1, min(64, self.x.shape[0])).astype(int)
-        columns = np.linspace(0, self.x.shape[1] - 1, min(64, self.x.shape[1])).astype(int)
-        fx = self.x[np.ix_(rows, columns)].ravel() % 1.0
-        fy = self.y[np.ix_(rows, columns)].ravel() % 1.0
-        table = lanczos_table(self.order)
-        frequencies = np.exp(-2j * np.pi * np.outer(np.arange(2 * self.order), np.fft.fftfreq(n)))
-        px = np.abs(table[(fx * _PHASES + 0.5).astype(int)] @ frequencies) ** 2
-        py = np.abs(table[(fy * _PHASES + 0.5).astype(int)] @ frequencies) ** 2
-        return np.asarray(py.T @ px / len(fx))
+        in_x, in_y = self.phase_powers(n)
+        return np.asarray((np.tensordot(self.phase_weights(), in_x, axes=1) * in_y).sum(axis=0))
+
+    def phases(self, rows: slice, columns: slice, border: int) -> NDArray[np.float32]:
+        """cos 2πf of the phases of x and of y at target pixels, (2, ny, nx); rows start at ``border``."""
+        shape = rows.stop - rows.start, columns.stop - columns.start
+        out = np.empty((2, *shape), np.float32)
+        _cosines(self.x, self.y, self.step, rows.start + border, columns.start + border, _COSINES, out)
+        return out
+
+
+#: Sub-pixel phases at which interpolation is looked at; its power is the same at f and 1 - f.
+PHASES = np.linspace(0.0, 0.5, 17)
+_COSINES = np.cos(2 * np.pi * np.arange(4097) / 4096).astype(np.float32)
+
+
+def _between_nodes(phase: NDArray[np.float64]) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """The node of `PHASES` below, and the part of the way to the next."""
+    place = phase / PHASES[1]
+    node = np.minimum(place.astype(int), len(PHASES) - 2)
+    return node, place - node
+
+
+@numba.njit(cache=True, error_model="numpy", nogil=True)
+def _cosines(gx, gy, step, top, left, table, out):  # type: ignore[no-untyped-def]  # pragma: no cover
+    for j in range(out.shape[1]):
+        row = (top + j) // step
+        v = (top + j - row * step) / step
+        for i in range(out.shape[2]):
+            column = (left + i) // step
+            u = (left + i - column * step) / step
+            for axis in range(2):
+                g = gx if axis == 0 else gy
+                before = (1 - v) * g[row, column] + v * g[row + 1, column]
+                after = (1 - v) * g[row, column + 1] + v * g[row + 1, column + 1]
+                place = (1 - u) * before + u * after
+                out[axis, j, i] = table[int((place - np.floor(place)) * (len(table) - 1) + 0.5)]
 
 
 @dataclass(frozen=True)
@@ -93,21 +160,14 @@ def resampling(
     sx, sy = template.wcs.sky_to_pixel(ra, dec)
     x = np.reshape(sx, xx.shape) - template.xy0[0]
     y = np.reshape(sy, xx.shape) - template.xy0[1]
-    my, mx = x.shape[0] // 2, x.shape[1] // 2
-    jacobian = np.array(
-        [
-            [x[my, mx] - x[my, mx - 1], x[my, mx] - x[my - 1, mx]],
-            [y[my, mx] - y[my, mx - 1], y[my, mx] - y[my - 1, mx]],
-        ]
-    )
-    return Resampling(order, step, x, y, float(abs(np.linalg.det(jacobian))) / step**2)
+    return Resampling(order, step, x, y)
 
 
 @numba.njit(inline="always")
 def _weigh(table, phase, weights, taps):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Lanczos weights at a phase of 0 to 1, linear between the rows of the table."""
     position = phase * np.float32(table.shape[0] - 1)
-    row = int(position)
+    row = min(int(position), table.shape[0] - 2)  # a phase just under 1 is 1 in single precision
     part = position - np.float32(row)
     for k in range(taps):
         weights[k] = table[row, k] + part * (table[row + 1, k] - table[row, k])
@@ -164,14 +224,14 @@ def _interpolate(image, variance, mask, gx, gy, step, table, carried, no_data, a
                 out_mask[j, i] = bits & carried
 
 
-def warp(template: Exposure, science: Exposure, border: int = 0, order: int = 3, step: int = 10) -> Warped:
+def warp(template: Exposure, science: Frame, border: int = 0, order: int = 3, step: int = 10) -> Warped:
     """Resample a template onto the grid of a science exposure, grown by a border.
 
     Parameters
     ----------
     template : `Exposure`
         Finite everywhere (see `diffrun.engine.masks.fill`), with the sky at 0.
-    science : `Exposure`
+    science : `Frame`
         Gives the WCS, the origin and the shape.
     border : `int`
         Pixels added on each side, so that a convolution has what it needs at the edges.

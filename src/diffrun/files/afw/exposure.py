@@ -48,6 +48,22 @@ class Wcs(Protocol):
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]: ...
 
 
+class Frame(Protocol):
+    """Where the pixels of an exposure are."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(ny, nx)."""
+
+    @property
+    def xy0(self) -> tuple[int, int]:
+        """Parent pixel (x, y) of the first pixel."""
+
+    @property
+    def wcs(self) -> Any:
+        """A `Wcs`."""
+
+
 @dataclass(frozen=True)
 class Exposure:
     """An image with all that is needed to measure on it. Never changed in place.
