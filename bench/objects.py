@@ -20,6 +20,7 @@ FAINTEST_GALAXY, BRIGHTEST_GALAXY, GALAXY_SLOPE = 500.0, 3e5, 1.0
 SATURATES = 1.2e6  # counts, with room to spare
 KINDS = ("blank", "galaxy", "bright", "variable")
 APART = 30.0  # pixels between things that change
+TRIES = 2000  # places tried for one of them
 #: An exponential disc holds half its light within 1.678 scale lengths.
 HALF_LIGHT = 1.6783
 
@@ -136,7 +137,13 @@ def _changes(
     change["flux"] = snr * noise * np.where(rng.uniform(size=total) < 0.3, -1, 1)
     _vary(rng, configuration, star, change, taken)
     for i in np.nonzero(change["kind"] != KINDS.index("variable"))[0]:
-        change["x"][i], change["y"][i] = taken.find(rng, KINDS[change["kind"][i]])
+        place = taken.find(rng, KINDS[change["kind"][i]])
+        if place is None:  # too few hosts for so many
+            change["kind"][i] = KINDS.index("blank")
+            place = taken.find(rng, "blank")
+        if place is None:
+            raise SystemExit("the sensor has no room for so many transients; ask for a larger --size")
+        change["x"][i], change["y"][i] = place
     return change
 
 
@@ -198,13 +205,14 @@ class _Taken:
         """Take a place."""
         self.places.append((float(x), float(y)))
 
-    def find(self, rng: Generator, kind: str) -> tuple[float, float]:
-        """A free place of the kind, which is then taken."""
-        while True:
+    def find(self, rng: Generator, kind: str) -> tuple[float, float] | None:
+        """A free place of the kind, which is then taken; none after many tries."""
+        for _ in range(TRIES):
             x, y = self._propose(rng, kind)
             if self.inside(np.array(x), np.array(y)) and self.free(x, y) and self._suits(x, y, kind):
                 self.add(x, y)
                 return x, y
+        return None
 
     def _propose(self, rng: Generator, kind: str) -> tuple[float, float]:
         if kind == "galaxy":
