@@ -9,10 +9,12 @@ import sys
 import typer
 
 from diffrun import options as o
+from diffrun.batchcommands import app as batch_commands
 from diffrun.display import Screen
 from diffrun.errors import UsageError
 from diffrun.imagecommands import app as image_commands
 from diffrun.request import Request
+from diffrun.sitecommands import app as site_commands
 
 app = typer.Typer(
     name="diffrun",
@@ -22,6 +24,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(image_commands)
+app.add_typer(site_commands)
+app.registered_commands += batch_commands.registered_commands
 
 
 @app.callback()

@@ -10,7 +10,8 @@
     │   └── NoStarsError            4   too few stars to match the two images
     ├── OutputError                 5   the output cannot be written, or is not ours to replace
     │   └── DiskFullError           5   no room left
-    └── VerificationError           6   a finished run is not what its record says, or cannot be made again
+    ├── VerificationError           6   a finished run is not what its record says, or cannot be made again
+    └── BatchError                  7   the batch system refuses, or a job ended without its run folder
 
 The launcher ends with these codes. ``imageDifference.py`` ends with 2 for a bad command line, 1 when it
 could not start, and otherwise with the number of data ids that failed (at most 127); ``docs/exit-codes.md``
@@ -86,3 +87,9 @@ class VerificationError(DiffrunError):
     """A finished run is not what its record says, or making it again gives other bytes."""
 
     exit_code = 6
+
+
+class BatchError(DiffrunError):
+    """The batch system refuses or does not answer, or a job ended without having made its run folder."""
+
+    exit_code = 7

@@ -12,12 +12,14 @@ from diffrun.settings import PROGRAMS, RUNTIMES
 _WHAT, _HOW, _SHOW = "What to subtract", "Where and how", "What to show"
 
 
-def _option(panel: str, words: str, *names: str, metavar: str | None = None, **more: Any) -> Any:
+def option(panel: str, words: str, *names: str, metavar: str | None = None, **more: Any) -> Any:
+    """An option, in one of the panels of the help."""
     return typer.Option(*names, help=words, metavar=metavar, rich_help_panel=panel, **more)
 
 
-def _switch(words: str, *names: str, **more: Any) -> Any:
-    return _option(_SHOW, words, *names, metavar="", **more)
+def switch(words: str, *names: str, **more: Any) -> Any:
+    """An option without a value, of what to show."""
+    return option(_SHOW, words, *names, metavar="", **more)
 
 
 def _sites(incomplete: str) -> list[str]:
@@ -45,30 +47,30 @@ def _print_version(wanted: bool) -> None:
 Text = str | None
 Texts = list[str] | None
 
-Science = Annotated[Text, _option(_WHAT, "Science visit.", "--science", metavar="VISIT")]
-Template = Annotated[Text, _option(_WHAT, "Template visit.", "--template", metavar="VISIT")]
+Science = Annotated[Text, option(_WHAT, "Science visit.", "--science", metavar="VISIT")]
+Template = Annotated[Text, option(_WHAT, "Template visit.", "--template", metavar="VISIT")]
 Repo = Annotated[
-    Text, _option(_WHAT, "Gen2 repository (default: the Twinkles subset).", "--repo", metavar="FOLDER")
+    Text, option(_WHAT, "Gen2 repository (default: the Twinkles subset).", "--repo", metavar="FOLDER")
 ]
-Raft = Annotated[Text, _option(_WHAT, "R22 or 2,2 (default: all).", "--raft", metavar="RAFT")]
-Sensor = Annotated[Text, _option(_WHAT, "S11 or 1,1 (default: all).", "--sensor", metavar="SENSOR")]
-Filter = Annotated[Text, _option(_WHAT, "Filter of the science visit.", "--filter", metavar="BAND")]
+Raft = Annotated[Text, option(_WHAT, "R22 or 2,2 (default: all).", "--raft", metavar="RAFT")]
+Sensor = Annotated[Text, option(_WHAT, "S11 or 1,1 (default: all).", "--sensor", metavar="SENSOR")]
+Filter = Annotated[Text, option(_WHAT, "Filter of the science visit.", "--filter", metavar="BAND")]
 TemplateFilter = Annotated[
-    Text, _option(_WHAT, "Filter of the template visit.", "--template-filter", metavar="BAND")
+    Text, option(_WHAT, "Filter of the template visit.", "--template-filter", metavar="BAND")
 ]
 
 Output = Annotated[
-    Text, _option(_HOW, "Run folder (default: diffrun-output/230-250).", "--output", metavar="FOLDER")
+    Text, option(_HOW, "Run folder (default: diffrun-output/230-250).", "--output", metavar="FOLDER")
 ]
 Config = Annotated[
-    Texts, _option(_HOW, "Set a value, after all files.", "--config", "-c", metavar="KEY=VALUE")
+    Texts, option(_HOW, "Set a value, after all files.", "--config", "-c", metavar="KEY=VALUE")
 ]
 Configfile = Annotated[
-    Texts, _option(_HOW, "Applied after the recipe's own.", "--configfile", "-C", metavar="FILE")
+    Texts, option(_HOW, "Applied after the recipe's own.", "--configfile", "-C", metavar="FILE")
 ]
 Site = Annotated[
     Text,
-    _option(
+    option(
         _HOW,
         "Defaults of a place, or a YAML file (default: laptop).",
         "--site",
@@ -78,21 +80,21 @@ Site = Annotated[
 ]
 Program = Annotated[
     Text,
-    _option(_HOW, "Which program (default: engine).", "--program", metavar="NAME", autocompletion=_programs),
+    option(_HOW, "Which program (default: engine).", "--program", metavar="NAME", autocompletion=_programs),
 ]
 Runtime = Annotated[
     Text,
-    _option(_HOW, "Where it runs (default: native).", "--runtime", metavar="NAME", autocompletion=_runtimes),
+    option(_HOW, "Where it runs (default: native).", "--runtime", metavar="NAME", autocompletion=_runtimes),
 ]
-Image = Annotated[Text, _option(_HOW, "Image for a container runtime.", "--image", metavar="NAME")]
-Jobs = Annotated[Text, _option(_HOW, "Sensors at the same time (default: 1).", "--jobs", "-j", metavar="N")]
+Image = Annotated[Text, option(_HOW, "Image for a container runtime.", "--image", metavar="NAME")]
+Jobs = Annotated[Text, option(_HOW, "Sensors at the same time (default: 1).", "--jobs", "-j", metavar="N")]
 
-DryRun = Annotated[bool, _switch("Print the command, do nothing.", "--dry-run")]
-Json = Annotated[bool, _switch("JSON on standard output.", "--json")]
-Verbose = Annotated[bool, _switch("The program's log as well.", "--verbose", "-v")]
-Quiet = Annotated[bool, _switch("Results and errors only.", "--quiet", "-q")]
-Debug = Annotated[bool, _switch("A traceback if diffrun itself fails.", "--debug")]
-Version = Annotated[bool, _switch("Print the version.", "--version", callback=_print_version, is_eager=True)]
+DryRun = Annotated[bool, switch("Print the command, do nothing.", "--dry-run")]
+Json = Annotated[bool, switch("JSON on standard output.", "--json")]
+Verbose = Annotated[bool, switch("The program's log as well.", "--verbose", "-v")]
+Quiet = Annotated[bool, switch("Results and errors only.", "--quiet", "-q")]
+Debug = Annotated[bool, switch("A traceback if diffrun itself fails.", "--debug")]
+Version = Annotated[bool, switch("Print the version.", "--version", callback=_print_version, is_eager=True)]
 
 RunFolder = Annotated[str, typer.Argument(metavar="RUN", help="A run folder.", show_default=False)]
-Rerun = Annotated[bool, _option(_HOW, "Make the run again and compare the bytes.", "--rerun", metavar="")]
+Rerun = Annotated[bool, option(_HOW, "Make the run again and compare the bytes.", "--rerun", metavar="")]

@@ -106,7 +106,7 @@ def resolve(request: Request, environment: Mapping[str, str] | None = None) -> S
 def unknown_variables(environment: Mapping[str, str] | None = None) -> list[str]:
     """One line for each ``DIFFRUN_*`` variable that is not a setting."""
     env = os.environ if environment is None else environment
-    known = [PREFIX + name.upper() for name in ("site", *_PARSERS)]
+    known = [PREFIX + name.upper() for name in ("site", *_PARSERS, *sites.BATCH_CHOICES)]
     strangers = sorted(name for name in env if name.startswith(PREFIX) and name not in known)
     return [
         f"{name} is not a setting and changes nothing; {sites.nearest(name, known)}" for name in strangers
@@ -136,7 +136,7 @@ def _defaults() -> dict[str, Value[Any]]:
 def _of_site(site: str) -> dict[str, Value[Any]]:
     found: dict[str, Value[Any]] = {}
     for key, value in sites.read(site).items():
-        if key == "description" or value is None:
+        if key in sites.TELLING or value is None:
             continue
         if isinstance(value, bool) or not isinstance(value, str | int):
             raise ConfigError(f"site {site}: {key} is {value!r}", "give one word or number")

@@ -19,7 +19,12 @@ import yaml
 import diffrun
 from diffrun.errors import ConfigError
 
-KEYS = ("description", "program", "runtime", "repo", "output_root", "jobs", "image")
+KEYS = ("description", "retired", "program", "runtime", "repo", "output_root", "jobs", "image", "batch")
+#: Of these a site only tells; all others are settings.
+TELLING = ("description", "retired", "batch")
+#: What a job asks of Slurm and a user may choose as well.
+BATCH_CHOICES = ("account", "qos", "partition", "constraint", "time", "memory", "licenses")
+BATCH_KEYS = ("needs", *BATCH_CHOICES, "grace", "shifter_plugin")
 
 _LARGEST = 64 * 1024
 _DEEPEST = 20
@@ -116,7 +121,18 @@ def parse(text: str, name: str) -> dict[str, Any]:
     for key in data:
         if key not in KEYS:
             raise ConfigError(f"site {name}: unknown key {key!r}", nearest(key, KEYS))
+    _check_batch(data.get("batch"), name)
     return data
+
+
+def _check_batch(batch: Any, name: str) -> None:
+    if batch is None:
+        return
+    if not isinstance(batch, dict):
+        raise ConfigError(f"site {name}: batch is not a mapping", "write lines such as qos: regular below it")
+    for key in batch:
+        if key not in BATCH_KEYS:
+            raise ConfigError(f"site {name}: batch: unknown key {key!r}", nearest(key, BATCH_KEYS))
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

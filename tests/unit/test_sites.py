@@ -26,8 +26,8 @@ def test_the_sites_that_come_with_it(name: str) -> None:
     assert found["description"]
 
 
-def test_laptop_cori_and_perlmutter_are_there() -> None:
-    assert sites.names() == ["cori", "laptop", "perlmutter"]
+def test_the_sites_by_name() -> None:
+    assert sites.names() == ["cori", "laptop", "perlmutter", "slurm"]
 
 
 @pytest.mark.parametrize(
@@ -49,6 +49,8 @@ def test_laptop_cori_and_perlmutter_are_there() -> None:
         ("jobs: 1_000", "padded"),
         ("[" * 500, r"nesting .*deeper than 20"),
         ("{" * 500, r"nesting .*deeper than 20"),
+        ("batch: shared", "batch is not a mapping"),
+        ("batch:\n  acount: m1", r"batch: unknown key 'acount'; did you mean 'account'\?"),
         ("progam: engine", r"unknown key 'progam'; did you mean 'program'\?"),
         ("<<: {program: engine}", "unknown key '<<'"),
         ("? [a, b]\n: c", "a key"),

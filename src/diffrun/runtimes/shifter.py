@@ -94,10 +94,10 @@ def words(job: Job, image: Image, layout: Layout) -> tuple[str, ...]:
     repository = mapped(job)
     volumes = []
     if repository:
-        volumes.append(f"--volume={_plain(repository)}:{layout.input}:ro")
+        volumes.append(f"--volume={plain(repository)}:{layout.input}:ro")
         arguments = tuple(layout.input if word == str(repository) else word for word in arguments)
     if job.writes:
-        volumes.append(f"--volume={_plain(job.writes)}:{layout.output}")
+        volumes.append(f"--volume={plain(job.writes)}:{layout.output}")
     variables = [f"{name}={value}" for name, value in layout.environment]
     identity = image.id.removeprefix("sha256:")
     return (
@@ -111,7 +111,8 @@ def mapped(job: Job) -> Path | None:
     return job.reads[0] if len(job.reads) == 1 and str(job.reads[0]) == job.arguments[0] else None
 
 
-def _plain(path: Path) -> str:
+def plain(path: Path) -> str:
+    """A path as Shifter will read it; `UsageError` naming what it would drop."""
     path = path.resolve()  # Shifter does not follow an absolute link in a volume's path
     dropped = sorted(set(_DROPPED.findall(str(path))))
     if dropped:

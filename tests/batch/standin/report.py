@@ -1,0 +1,9 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The stand-in for the report: an empty picture and a small summary."""
+
+import json
+import sys
+from pathlib import Path
+
+Path(sys.argv[1], "summary.json").write_text(json.dumps({"sources": {"total": 3}}))
+Path(sys.argv[1], "picture.png").write_bytes(b"")
