@@ -11,6 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import numpy as np
+
 from diffrun.engine import metadata
 from diffrun.engine.config import ImageDifferenceConfig
 from diffrun.engine.task import Inputs
@@ -70,7 +72,8 @@ def _calexp(repository: Repository, data_id: DataId, add_background: bool) -> Ca
         exposure = read_exposure(path).replace(filter=data_id.filter)
         if background is None:
             return exposure
-        return exposure.replace(image=exposure.image + read_background(background).image(exposure.shape))
+        sky = read_background(background).image(exposure.shape)
+        return exposure.replace(image=np.add(exposure.image, sky, out=sky))
 
     return load
 

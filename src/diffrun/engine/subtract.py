@@ -129,24 +129,26 @@ def subtract(pair: Pair, kernel: LinearCombinationKernel, whiten: bool) -> Subtr
     band = pair.template.filter
     plain, convolved = pair.given()
     base = _merged(pair, plain, convolved, kernel)
-    variance, matched_variance = _variances(pair, plain, convolved, kernel, whitening.noise, scale)
-    xy0, plain_image = plain.xy0, plain.image
-    convolved_image, convolved_xy0 = convolved.image, convolved.xy0
+    images, variances = [plain.image, convolved.image], [plain.variance, convolved.variance]
+    xy0, convolved_xy0 = plain.xy0, convolved.xy0
     del plain, convolved
-
-    matched = _inner(correlate(convolved_image, kernel, convolved_xy0), pair.border)
-    del convolved_image
+    variance, matched_variance = _variances(
+        pair, variances, (xy0, convolved_xy0), kernel, whitening.noise, scale
+    )
+    matched = _inner(correlate(images.pop(), kernel, convolved_xy0), pair.border)
+    plain_image = images.pop()
+    raw = plain_image - matched
     if pair.convolve_template:
         sky = pair.template_sky * _sum(kernel)
         science = correlate(plain_image, psi, xy0, ripples=ripples)
-        raw = plain_image - matched
     else:
         sky = pair.template_sky / _sum(kernel)
-        science = -correlate(matched, psi, xy0, ripples=ripples)
-        raw = plain_image - matched
+        science = correlate(matched, psi, xy0, ripples=ripples)
+        np.negative(science, out=science)
         matched = -correlate(plain_image, scale, xy0)
     del plain_image
     difference = correlate(raw, psi, xy0, ripples=ripples)
+    del raw
     matched = matched + np.float32(sky)
     return Subtraction(
         base.replace(image=difference, variance=variance, psf=psf),
@@ -190,11 +192,12 @@ def _scaled(whitening: Whitening, scale: LinearCombinationKernel) -> Whitening:
 
 
 def _merged(pair: Pair, plain: Exposure, convolved: Exposure, kernel: LinearCombinationKernel) -> Exposure:
-    """The science exposure with the masks of both and what the convolution adds to them."""
+    """The science exposure with the masks of both and what the convolution adds to them; without pixels."""
     coverage = _coverage(convolved, kernel, pair.border)
     inner = masks.cropped(convolved, pair.border)
     science, template = (plain, inner) if pair.convolve_template else (inner, plain)
-    return masks.merged(science, template, *coverage)
+    nothing = np.empty((0, 0), np.float32)
+    return masks.merged(science, template, *coverage).replace(image=nothing, variance=nothing)
 
 
 def _coverage(convolved: Exposure, kernel: LinearCombinationKernel, border: int) -> tuple[Any, Any]:
@@ -204,9 +207,10 @@ def _coverage(convolved: Exposure, kernel: LinearCombinationKernel, border: int)
     """
     middle = np.abs(kernel.at(*smoothpsf.centre(kernel.box)))
     weight = LinearCombinationKernel(middle[None] / middle.sum(), np.ones((1, 1)), kernel.box)
-    valid = (~convolved.has("NO_DATA")).astype(np.float32)
-    part = _inner(correlate(valid, weight, convolved.xy0), border)
-    return part < _ENOUGH, part < _COMPLETE
+    edge = 0 if border else middle.shape[0] // 2
+    missing = np.pad(convolved.has("NO_DATA"), edge, constant_values=True).astype(np.float32)
+    part = _inner(correlate(missing, weight, convolved.xy0), border or edge)
+    return part > 1 - _ENOUGH, part > 1 - _COMPLETE
 
 
 def _typical_variance(exposure: Exposure) -> float:
@@ -231,24 +235,30 @@ def _science_share(
 
 def _variances(
     pair: Pair,
-    plain: Exposure,
-    convolved: Exposure,
+    planes: list[Any],
+    xy0: tuple[tuple[int, int], tuple[int, int]],
     kernel: LinearCombinationKernel,
     psi: LinearCombinationKernel,
     scale: LinearCombinationKernel,
 ) -> tuple[Any, Any]:
-    """Variance of the difference, and that of the matched template before whitening, (ny, nx) each."""
+    """Variance of the difference, and that of the matched template before whitening, (ny, nx) each.
+
+    The variance planes of the plain and of the convolved image are taken out of ``planes``.
+    """
     of_plain, of_convolved = pair.noises
 
-    def through(exposure: Exposure, noise: Noise, chain: LinearCombinationKernel) -> Any:
-        transfer = squared(decorrelate.blurred(chain, noise))
-        return correlate(exposure.variance, transfer, exposure.xy0, FOR_VARIANCE)
+    def through(plane: Any, corner: tuple[int, int], noise: Noise, chain: LinearCombinationKernel) -> Any:
+        return correlate(plane, squared(decorrelate.blurred(chain, noise)), corner, FOR_VARIANCE)
 
-    variance = through(plain, of_plain, psi)
-    variance += _inner(through(convolved, of_convolved, product(kernel, psi)), pair.border)
+    plane = planes.pop(0)
+    variance = through(plane, xy0[0], of_plain, psi)
+    if not pair.convolve_template:
+        matched = through(plane, xy0[0], Noise(1.0), scale)
+    plane = planes.pop(0)
+    variance += _inner(through(plane, xy0[1], of_convolved, product(kernel, psi)), pair.border)
     if pair.convolve_template:
-        return variance, _inner(through(convolved, of_convolved, kernel), pair.border)
-    return variance, through(plain, Noise(1.0), scale)
+        matched = _inner(through(plane, xy0[1], of_convolved, kernel), pair.border)
+    return variance, matched
 
 
 def _sum(kernel: LinearCombinationKernel) -> float:

@@ -185,7 +185,8 @@ def _weighted_sum(image, top, left, wx, wy, taps):  # type: ignore[no-untyped-de
 
 
 @numba.njit(cache=True, parallel=True, error_model="numpy", fastmath=False)
-def _interpolate(image, variance, mask, gx, gy, step, table, carried, no_data, area, out, out_var, out_mask):  # type: ignore[no-untyped-def]  # pragma: no cover
+def _interpolate(image, variance, mask, gx, gy, step, table, bits_of, area, out, out_var, out_mask):  # type: ignore[no-untyped-def]  # pragma: no cover
+    saturated, moved, carried, no_data = bits_of
     ny, nx = image.shape
     taps = table.shape[1]
     reach = taps // 2
@@ -221,7 +222,7 @@ def _interpolate(image, variance, mask, gx, gy, step, table, carried, no_data, a
                 bottom = (one - tx) * variance[iy + 1, ix] + tx * variance[iy + 1, ix + 1]
                 out_var[j, i] = (area * area) * ((one - ty) * top + ty * bottom)
                 bits = mask[iy, ix] | mask[iy, ix + 1] | mask[iy + 1, ix] | mask[iy + 1, ix + 1]
-                out_mask[j, i] = bits & carried
+                out_mask[j, i] = (bits & carried) | (moved if bits & saturated else 0)
 
 
 def warp(template: Exposure, science: Frame, border: int = 0, order: int = 3, step: int = 10) -> Warped:
@@ -253,23 +254,23 @@ def warp(template: Exposure, science: Frame, border: int = 0, order: int = 3, st
     xy0 = (science.xy0[0] - border, science.xy0[1] - border)
     shape = (science.shape[0] + 2 * border, science.shape[1] + 2 * border)
     grid = resampling(template, science.wcs, xy0, shape, order, step)
-    planes, mask = _template_planes(template)
+    planes = dict(template.planes)
+    planes.setdefault("NO_DATA", free_bit(planes))
+    planes.setdefault(TEMPLATE_SATURATED, free_bit(planes))
     image, variance = (np.empty(shape, np.float32) for _ in range(2))
     bits = np.empty(shape, np.int32)
-    carried = np.int32(
-        sum(1 << planes[name] for name in (*CARRIED_PLANES, TEMPLATE_SATURATED) if name in planes)
-    )
+    carried = sum(1 << planes[name] for name in (*CARRIED_PLANES, TEMPLATE_SATURATED) if name in planes)
     no_data = np.int32(1 << planes["NO_DATA"])
+    bits_of = [template.bits("SAT"), 1 << planes[TEMPLATE_SATURATED], carried, no_data]
     _interpolate(
         template.image,
         template.variance,
-        mask,
+        template.mask,
         grid.x,
         grid.y,
         grid.step,
         lanczos_table(order).astype(np.float32),
-        carried,
-        no_data,
+        np.array(bits_of, np.int32),
         np.float32(grid.area),
         image,
         variance,
@@ -283,15 +284,3 @@ def warp(template: Exposure, science: Frame, border: int = 0, order: int = 3, st
         image=image, variance=variance, mask=bits, planes=planes, wcs=science.wcs, xy0=xy0, psf=None
     )
     return Warped(exposure, grid)
-
-
-def _template_planes(template: Exposure) -> tuple[dict[str, int], NDArray[np.int32]]:
-    """The template's mask with its saturation moved to a plane of its own."""
-    planes = dict(template.planes)
-    planes.setdefault("NO_DATA", free_bit(planes))
-    planes.setdefault(TEMPLATE_SATURATED, free_bit(planes))
-    saturated = np.int32(template.bits("SAT"))
-    if not saturated:
-        return planes, template.mask
-    moved = np.int32(1 << planes[TEMPLATE_SATURATED])
-    return planes, np.where(template.mask & saturated, (template.mask & ~saturated) | moved, template.mask)

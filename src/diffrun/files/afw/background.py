@@ -19,6 +19,8 @@ from diffrun.files.afw.kernel import chebyshev_terms
 from diffrun.files.atomic import write_bytes
 
 Array = NDArray[np.float64]
+#: Rows that are joined at a time.
+_BAND = 64
 
 #: How bins are joined, by afw's numbers (``Interpolate::Style``), and the least number of bins each needs.
 STYLES = {"CONSTANT": 0, "LINEAR": 1, "NATURAL_SPLINE": 2, "CUBIC_SPLINE": 3, "AKIMA_SPLINE": 5}
@@ -66,7 +68,7 @@ class Layer:
         bins = self.statistics.T.astype(float)
         columns = np.stack([_joined(y, column, np.arange(height), style) for column in bins], axis=1)
         good = np.isfinite(columns).all(axis=0)
-        return _joined(x[good], columns[:, good].T, np.arange(width), style).T.astype(np.float32)
+        return _joined_rows(x[good], columns[:, good], np.arange(width), style)
 
     def _approximated(self, x: Array, y: Array) -> NDArray[np.float32]:
         """The Chebyshev polynomial of least squares, at each pixel."""
@@ -118,7 +120,7 @@ class Background:
                     "give the background that belongs to this image",
                 )
             total += layer.image()
-        if not np.isfinite(total).all():
+        if not np.isfinite(total.sum(dtype=float)):
             raise DataError("the background has pixels that are not finite", _ANEW)
         return total
 
@@ -219,6 +221,20 @@ def _best_style(bins: int) -> str:
     return ("CONSTANT", "CONSTANT", "LINEAR", "CUBIC_SPLINE", "CUBIC_SPLINE", "AKIMA_SPLINE")[min(bins, 5)]
 
 
+def _joined_rows(x: Array, rows: Array, at: NDArray[Any], style: str) -> NDArray[np.float32]:
+    """Join the values of each row at x, (rows, len(at)).
+
+    A join that is linear in the values is one matrix for all rows.
+    """
+    out = np.empty((len(rows), len(at)), np.float32)
+    linear = style != "AKIMA_SPLINE" and len(x) > 0
+    matrix = _joined(x, np.eye(len(x)), at, style).T if linear else None
+    for top in range(0, len(rows), _BAND):
+        band = rows[top : top + _BAND]
+        out[top : top + _BAND] = band @ matrix if matrix is not None else _joined(x, band.T, at, style).T
+    return out
+
+
 def _joined(x: Array, values: Array, at: NDArray[Any], style: str) -> Array:
     """Join values at x along the first axis; beyond the ends a parabola goes on, as in afw.
 
@@ -239,5 +255,8 @@ def _joined(x: Array, values: Array, at: NDArray[Any], style: str) -> Array:
     akima = style == "AKIMA_SPLINE"
     curve = Akima1DInterpolator(x, values) if akima else CubicSpline(x, values, bc_type="natural")
     ends = np.clip(at, x[0], x[-1])
-    step = (at - ends).reshape(-1, *[1] * (values.ndim - 1))
-    return np.asarray(curve(ends) + step * curve(ends, 1) + step**2 / 2 * curve(ends, 2))
+    joined = np.asarray(curve(ends))
+    beyond = at != ends
+    step = (at - ends)[beyond].reshape(-1, *[1] * (values.ndim - 1))
+    joined[beyond] += step * curve(ends[beyond], 1) + step**2 / 2 * curve(ends[beyond], 2)
+    return joined

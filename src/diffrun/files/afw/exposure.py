@@ -112,7 +112,10 @@ class Exposure:
 
     def has(self, *names: str) -> NDArray[np.bool_]:
         """Where any of the named planes is set, (ny, nx)."""
-        return np.asarray((self.mask & np.int32(self.bits(*names))) != 0)
+        bits, found = np.int32(self.bits(*names)), np.empty(self.shape, bool)
+        for top in range(0, len(found), 256):  # by bands: no plane of integers in between
+            np.not_equal(self.mask[top : top + 256] & bits, 0, out=found[top : top + 256])
+        return found
 
     def replace(self, **changes: Any) -> Exposure:
         """A new exposure with some parts changed."""
