@@ -26,9 +26,9 @@ Float = NDArray[np.float32]
 _WORKERS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 #: Side of a tile, pixels: its spectrum fits a second-level cache.
 _TILE = 512
-#: Relative error of a kernel (root of the sum of squares) that is lost in the rounding of the image, and one
-#: that is good enough for variances.
-EXACT, FOR_VARIANCE = 1e-5, 5e-3
+#: Relative errors of a kernel, as the root of the sum of squares: lost in the rounding of the image; without
+#: effect on what is whitened or filtered with it; good enough for variances.
+EXACT, GOOD, FOR_VARIANCE = 1e-5, 1e-3, 1e-2
 
 
 class Ripples(Protocol):

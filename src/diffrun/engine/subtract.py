@@ -11,7 +11,7 @@ import numpy as np
 
 from diffrun.engine import decorrelate, masks, smoothpsf
 from diffrun.engine.decorrelate import Noise, Whitening
-from diffrun.engine.kernel import FOR_VARIANCE, correlate, product, squared
+from diffrun.engine.kernel import FOR_VARIANCE, GOOD, correlate, product, squared
 from diffrun.engine.warp import Resampling
 from diffrun.files.afw.exposure import Exposure
 from diffrun.files.afw.kernel import LinearCombinationKernel
@@ -140,14 +140,14 @@ def subtract(pair: Pair, kernel: LinearCombinationKernel, whiten: bool) -> Subtr
     raw = plain_image - matched
     if pair.convolve_template:
         sky = pair.template_sky * _sum(kernel)
-        science = correlate(plain_image, psi, xy0, ripples=ripples)
+        science = correlate(plain_image, psi, xy0, GOOD, ripples)
     else:
         sky = pair.template_sky / _sum(kernel)
-        science = correlate(matched, psi, xy0, ripples=ripples)
+        science = correlate(matched, psi, xy0, GOOD, ripples)
         np.negative(science, out=science)
         matched = -correlate(plain_image, scale, xy0)
     del plain_image
-    difference = correlate(raw, psi, xy0, ripples=ripples)
+    difference = correlate(raw, psi, xy0, GOOD, ripples)
     del raw
     matched = matched + np.float32(sky)
     return Subtraction(
