@@ -3,15 +3,56 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+import numba
 import numpy as np
 from numpy.typing import NDArray
-from scipy.interpolate import RectBivariateSpline
+from scipy.interpolate import make_interp_spline
 
 Float = NDArray[np.float32]
 
+#: Pixels of a cell from which its first mean and scatter are told, at least.
+_SAMPLE = 1000
+#: Part of a cell's pixels that must be usable.
+_ENOUGH = 0.1
+#: Rows at a time in which a surface is evaluated.
+_ROWS = 256
 
-def residual_background(image: Float, usable: NDArray[np.bool_], cell: int, stride: int = 1) -> Float:
-    """A smooth background: medians of cells of usable pixels, joined by a spline of order 1 to 3.
+
+@dataclass(frozen=True)
+class Surface:
+    """A smooth surface over an image, the product of two narrow matrices: never held as a plane.
+
+    Attributes
+    ----------
+    along_y, along_x : `numpy.ndarray`, (ny, m) and (m, nx), float32
+    """
+
+    along_y: Float
+    along_x: Float
+
+    @property
+    def image(self) -> Float:
+        """The surface as a plane, (ny, nx)."""
+        return np.asarray(self.along_y @ self.along_x)
+
+    @property
+    def largest(self) -> float:
+        """Largest absolute value at one pixel in sixteen."""
+        return float(np.abs(self.along_y[::4] @ self.along_x[:, ::4]).max())
+
+    def taken_off(self, image: Float, out: Float | None = None) -> Float:
+        """An image without the surface; ``out`` may be the image itself."""
+        out = np.empty_like(image) if out is None else out
+        for start in range(0, len(image), _ROWS):
+            rows = slice(start, start + _ROWS)
+            np.subtract(image[rows], self.along_y[rows] @ self.along_x, out=out[rows])
+        return out
+
+
+def residual_background(image: Float, usable: NDArray[np.bool_], cell: int) -> Surface:
+    """A smooth background: clipped means of the usable pixels of cells, joined by a spline of order 1 to 3.
 
     Parameters
     ----------
@@ -19,36 +60,61 @@ def residual_background(image: Float, usable: NDArray[np.bool_], cell: int, stri
     usable : `numpy.ndarray`, (ny, nx), bool
         Pixels of blank sky.
     cell : `int`
-        Side of a cell, pixels; a cell with less than a tenth of its pixels usable takes the overall median.
-    stride : `int`
-        Distance of the rows and columns that are looked at.
+        Side of a cell, pixels; a cell with less than a tenth of its pixels usable takes the overall mean.
     """
-    ny, nx = image.shape
-    my, mx = max(1, round(ny / cell)), max(1, round(nx / cell))
-    ye, xe = np.linspace(0, ny, my + 1).astype(int), np.linspace(0, nx, mx + 1).astype(int)
-    some = image[::4, ::4][usable[::4, ::4]]
-    overall = float(np.median(some)) if len(some) else 0.0
-    grid = np.full((my, mx), overall)
-    for j in range(my):
-        for i in range(mx):
-            window = np.s_[ye[j] : ye[j + 1] : stride, xe[i] : xe[i + 1] : stride]
-            sample = image[window][usable[window]]
-            if len(sample) > 0.1 * usable[window].size:
-                grid[j, i] = _clipped_median(sample)
-    if min(my, mx) < 2:
-        return np.full(image.shape, overall, np.float32)
-    order = min(3, my - 1, mx - 1)
-    spline = RectBivariateSpline(
-        (ye[:-1] + ye[1:] - 1) / 2, (xe[:-1] + xe[1:] - 1) / 2, grid, kx=order, ky=order
-    )
-    y, x = np.arange(ny), np.arange(nx)
-    inner_y = np.clip(y, (ye[0] + ye[1]) / 2, (ye[-2] + ye[-1]) / 2 - 1)
-    inner_x = np.clip(x, (xe[0] + xe[1]) / 2, (xe[-2] + xe[-1]) / 2 - 1)
-    return np.asarray(spline(inner_y, inner_x), np.float32)
+    edges = [np.linspace(0, n, max(1, round(n / cell)) + 1).astype(np.int64) for n in image.shape]
+    grid = _clipped_means(image, usable, edges[0], edges[1], _SAMPLE, _ENOUGH)
+    known = np.isfinite(grid)
+    grid[~known] = np.median(grid[known]) if known.any() else 0.0
+    in_y, in_x = (_spline(edge) for edge in edges)
+    return Surface((in_y @ grid).astype(np.float32), np.ascontiguousarray(in_x.T, np.float32))
 
 
-def _clipped_median(sample: Float) -> float:
-    middle = float(np.median(sample))
-    scatter = 1.4826 * float(np.median(np.abs(sample - middle)))
-    inside = sample[np.abs(sample - middle) < 3 * scatter] if scatter > 0 else sample
-    return float(np.median(inside))
+def _spline(edges: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The splines that are 1 at one cell's centre and 0 at the others, at every pixel, (n, cells)."""
+    n, cells = int(edges[-1]), len(edges) - 1
+    if cells < 2:
+        return np.ones((n, 1))
+    centres = (edges[:-1] + edges[1:] - 1) / 2
+    pixels = np.clip(np.arange(n), centres[0], centres[-1])
+    return np.asarray(make_interp_spline(centres, np.eye(cells), k=min(3, cells - 1))(pixels))
+
+
+@numba.njit(cache=True, parallel=True, error_model="numpy")
+def _clipped_means(image, usable, edges_y, edges_x, sample, enough):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """Mean of the usable pixels within 3 sigma of each cell; NaN where too few are usable.
+
+    A first centre and scatter come from the quantiles of a sample, then the mean is taken twice.
+    """
+    my, mx = len(edges_y) - 1, len(edges_x) - 1
+    means = np.full((my, mx), np.nan)
+    for cell in numba.prange(my * mx):
+        j, i = cell // mx, cell % mx
+        top, bottom, left, right = edges_y[j], edges_y[j + 1], edges_x[i], edges_x[i + 1]
+        area = (bottom - top) * (right - left)
+        stride = max(1, int(np.sqrt(area / (2.0 * sample))))
+        some = np.empty(((bottom - top) // stride + 1) * ((right - left) // stride + 1), np.float32)
+        n = 0
+        for y in range(top, bottom, stride):
+            for x in range(left, right, stride):
+                if usable[y, x]:
+                    some[n] = image[y, x]
+                    n += 1
+        if n * stride * stride <= enough * area or n < 3:
+            continue
+        some = np.sort(some[:n])
+        centre, scatter = float(some[n // 2]), (some[int(0.84 * n)] - some[int(0.16 * n)]) / 2.0
+        for _ in range(2):
+            low, high = np.float32(centre - 3 * scatter), np.float32(centre + 3 * scatter)
+            total, count = 0.0, 0
+            for y in range(top, bottom):
+                part = 0.0
+                for x in range(left, right):
+                    value = image[y, x]
+                    if usable[y, x] and low <= value <= high:
+                        part += value
+                        count += 1
+                total += part
+            centre = total / count if count else centre
+        means[j, i] = centre
+    return means

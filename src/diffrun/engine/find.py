@@ -7,45 +7,55 @@ import logging
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from diffrun.engine import smoothpsf
+from diffrun.engine import brightstars, masks, regions, smoothpsf
 from diffrun.engine.background import residual_background
-from diffrun.engine.detect import detect, significance
+from diffrun.engine.detect import Pixels, detect
 from diffrun.engine.lobes import Beneath
 from diffrun.engine.measure import measure
+from diffrun.engine.significance import Filter, Preview, preview
 from diffrun.engine.subtract import Subtraction
 from diffrun.files.afw.catalog import Catalog
 from diffrun.files.afw.exposure import Exposure
 
-#: Side of the cells of the residual background of the difference.
-_BACKGROUND_CELL = 128
-#: Significance below which a pixel counts as blank sky there.
+#: Side of the cells of the residual background: its noise adds to the flux of every source.
+_BACKGROUND_CELL = 256
+#: Significance below which a pixel counts as blank sky.
 _BLANK = 4.0
+#: Distance of the places at which the filter is tried on blank sky.
+_EVERY = 16
 
 Config = Any
 Metadata = dict[str, Any]
+Bool = NDArray[np.bool_]
 
 
 def find(
     images: Subtraction, source_id_base: int, config: Config, log: logging.Logger
 ) -> tuple[Exposure, Catalog, Metadata]:
     """Take off the residual background, detect sources of both signs, measure them."""
-    raw = images.difference
     log.info("Running diaSource detection")
-    background = remaining_background(raw)
-    difference = raw.replace(image=raw.image - background)
+    difference, rough, blank = without_background(images.difference)
+    difference = with_halos(difference, images.science, rough.noise)
+    judged = Filter(difference, images.science)
+    error = brightstars.model_error(judged, rough.noise)
     sigma = smoothpsf.determinant_radius(difference.psf.kernel_image(*difference.psf.average_position))
     grow = int(config.detection.nSigmaToGrow * sigma + 0.5)
-    merge = config.growFootprint if config.doMerge else None
-    snr = significance(difference, difference.psf)
-    footprints, positive, negative = detect(
-        snr, difference.xy0, config.detection.thresholdValue, grow, merge, config.detection.thresholdPolarity
+    threshold = config.detection.thresholdValue
+    rows, columns = rough.over(threshold)
+    found = Pixels(rows, columns, judged.at(rows, columns).snr(error))
+    footprints, *signs = detect(
+        found,
+        difference.shape,
+        difference.xy0,
+        threshold,
+        grow,
+        config.growFootprint if config.doMerge else None,
+        config.detection.thresholdPolarity,
     )
-    planes = difference.planes
-    mask = difference.mask.copy()
-    mask[positive] |= np.int32(1 << planes["DETECTED"])
-    mask[negative] |= np.int32(1 << planes["DETECTED_NEGATIVE"])
-    difference = difference.replace(mask=mask)
+    for runs, plane in zip(signs, ("DETECTED", "DETECTED_NEGATIVE"), strict=True):
+        difference.mask.ravel()[regions.pixels(runs, difference.shape[1])] |= difference.bits(plane)
     log.info("Merging detections into %d sources", len(footprints))
     log.info("Running diaSource measurement")
     beneath = Beneath(images.science, images.science_share)
@@ -54,14 +64,70 @@ def find(
         "imageDifference:detection.sigma": float(sigma),
         "imageDifference:detection.nGrow": grow,
         "imageDifference:detection.doSmooth": True,
+        "imageDifference:quality.modelError": error,
+        **quality(judged, blank),
     }
     return difference, sources, facts
 
 
-def remaining_background(difference: Exposure) -> Any:
-    """The smooth background of a difference in two passes, the second without what is a source."""
-    clean = difference.mask == 0
-    coarse = residual_background(difference.image, clean, 2 * _BACKGROUND_CELL, stride=2)
-    flat = difference.replace(image=difference.image - coarse)
-    blank = clean & (np.abs(significance(flat, flat.psf)) < _BLANK)
-    return coarse + residual_background(flat.image, blank, _BACKGROUND_CELL)
+def without_background(raw: Exposure) -> tuple[Exposure, Preview, Bool]:
+    """The difference without its smooth background, its significance, and where it is blank sky.
+
+    The background is taken in two passes, the second without what is a source.
+    """
+    clean = raw.mask == 0
+    image = residual_background(raw.image, clean, _BACKGROUND_CELL).taken_off(raw.image)
+    flat = raw.replace(image=image)
+    rough = preview(flat, flat.psf)
+    blank = rough.below(_BLANK)
+    blank &= clean
+    rest = residual_background(image, blank, _BACKGROUND_CELL)
+    rest.taken_off(image, image)
+    return flat, rough.moved(rest.largest), blank
+
+
+def with_halos(difference: Exposure, science: Any, noise: float) -> Exposure:
+    """The difference with a mask of its own, SUSPECT where a saturated star lets nothing be judged."""
+    planes = dict(difference.planes)
+    if "SUSPECT" not in planes:
+        planes["SUSPECT"] = masks.free_bit(planes)
+    mask = difference.mask.copy()
+    mask.ravel()[brightstars.halos(difference, science, noise)] |= np.int32(1 << planes["SUSPECT"])
+    return difference.replace(mask=mask, planes=planes)
+
+
+def quality(judged: Filter, blank: Bool) -> Metadata:
+    """What the noise of blank sky is like, in units of what the variance plane says.
+
+    ``noise`` is the scatter of pixels, ``lag1`` the correlation of neighbours, ``k`` the scatter of the
+    matched filter: 1, 0 and 1 if all is well. ``flaggedFraction`` is the part of the pixels with data that
+    saturated stars spoil.
+    """
+    e = judged.exposure
+    some = slice(None, None, 4)
+    clear = blank[some]
+    z = np.where(clear, e.image[some], 0) / np.sqrt(np.where(clear, e.variance[some], 1))
+    pairs = int(np.count_nonzero(clear[:, 1:] & clear[:, :-1]))
+    power = max(float((z * z).sum()), 1e-30) / max(int(np.count_nonzero(clear)), 1)
+    rows, columns = (
+        (axis * _EVERY + _EVERY // 2).astype(np.int32)
+        for axis in np.nonzero(blank[_EVERY // 2 :: _EVERY, _EVERY // 2 :: _EVERY])
+    )
+    no_data, saturated = np.int32(e.bits("NO_DATA")), np.int32(e.bits("SAT", "SAT_TEMPLATE", "SUSPECT"))
+    sample = e.mask[::2, ::2]
+    data = (sample & no_data) == 0
+    task = "imageDifference:quality"
+    return {
+        f"{task}.noise": _scatter(z[clear]),
+        f"{task}.lag1": float((z[:, 1:] * z[:, :-1]).sum()) / max(pairs, 1) / power,
+        f"{task}.k": _scatter(judged.at(rows, columns).snr()),
+        f"{task}.flaggedFraction": float(((sample & saturated) != 0)[data].mean()) if data.any() else 1.0,
+    }
+
+
+def _scatter(values: Any) -> float:
+    """Standard deviation of a Gaussian with the quartiles of the values; NaN where there are none."""
+    if len(values) < 2:
+        return float("nan")
+    low, high = np.quantile(values, [0.25, 0.75])
+    return float((high - low) / 1.34898)
