@@ -10,13 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 from astropy.io import fits
+from astropy.wcs import WCS
 
 from diffrun.errors import DataError
-from diffrun.files.afw import cards
+from diffrun.files.afw import cards, photocalib
 from diffrun.files.afw.exposure import DEFAULT_PLANES, Exposure
 from diffrun.files.afw.kernel import LinearCombinationKernel
 from diffrun.files.afw.psf import DoubleGaussianPsf, GaussianPsf, KernelPsf, PsfexPsf
 from diffrun.files.afw.reader import read_exposure, read_summary
+from diffrun.files.afw.skywcs import SkyWcs
 from diffrun.files.afw.wcs import TanSipWcs
 from diffrun.files.afw.writer import exposure_to_bytes, write_exposure
 
@@ -28,6 +30,7 @@ READ = (
     "gaussian",
     "kernel_analytic",
     "kernel_chebyshev",
+    "kernel_fixed",
     "kernel_polynomial",
 )
 READ += ("lossy_compressed", "pca", "psfex", "single_gaussian", "warped")
@@ -71,11 +74,43 @@ def test_as_the_stack_reads_it(shared_data: Path, name: str) -> None:
     assert max(np.abs(back_x - x).max(), np.abs(back_y - y).max()) < 1e-7
 
 
-def test_a_wcs_that_no_header_holds_is_refused(shared_data: Path) -> None:
-    with pytest.raises(
-        DataError, match=r"kernel_fixed\.fits: the WCS is an AST frame set .*; give an image with a TAN"
+@pytest.mark.parametrize("name", ["double_gaussian", "full_info", "kernel_chebyshev", "single_gaussian"])
+def test_zero_points_that_vary(shared_data: Path, name: str) -> None:
+    """The nJy of 1000 counts as the stack gives them, and the image with one zero point."""
+    exposure = read_exposure(shared_data / "lsst_reference" / f"{name}.fits")
+    truth = np.load(shared_data / "lsst_reference" / f"{name}.truth.npz")
+    flat = photocalib.flattened(exposure)
+    assert (exposure.calibration is None) == (name == "single_gaussian")
+    assert flat.calibration is None
+    if exposure.calibration is None:
+        assert flat is exposure
+        return
+    for (x, y), flux in zip(
+        truth["psf_positions"], truth["photocalib_nJy_of_1000_at_psf_positions"].reshape(-1), strict=True
     ):
-        read_exposure(shared_data / "lsst_reference" / "kernel_fixed.fits")
+        there = exposure.calibration.grid(np.array([x]), np.array([y]))[0, 0]
+        assert 1000 * there == pytest.approx(flux, rel=1e-13)
+    rows, columns = np.array([100, 200]), np.array([30, 240])
+    field = exposure.calibration.grid(columns + 1017.0, rows + 2050.0) / (3630780547701.0024 / flat.flux_mag0)
+    pixels = np.ix_(rows, columns)
+    assert flat.image[pixels] == pytest.approx(exposure.image[pixels] * field, rel=1e-6)
+    assert flat.variance[pixels] == pytest.approx(exposure.variance[pixels] * field**2, rel=1e-6)
+
+
+def test_a_wcs_that_no_header_holds_is_written_as_the_nearest(shared_data: Path, tmp_path: Path) -> None:
+    """Within a thousandth of a pixel, here far below."""
+    sent = read_exposure(shared_data / "lsst_reference" / "kernel_fixed.fits")
+    assert isinstance(sent.wcs, SkyWcs)
+    write_exposure(tmp_path / "S11.fits", sent)
+    back = read_exposure(tmp_path / "S11.fits")
+    assert isinstance(back.wcs, TanSipWcs)
+    truth = np.load(shared_data / "lsst_reference" / "kernel_fixed.truth.npz")
+    x, y = back.wcs.sky_to_pixel(*truth["wcs_ra_dec_deg"].T)
+    assert np.abs(np.stack([x, y], axis=1) - truth["wcs_pixels"]).max() < 1e-6
+    header = fits.getheader(tmp_path / "S11.fits", 1)
+    assert header["CTYPE1"] == "RA---TAN-SIP"
+    ra, dec = WCS(header).all_pix2world(*(truth["wcs_pixels"].T - [[1017], [2050]]), 0)
+    assert np.abs(np.stack([ra, dec], axis=1) - truth["wcs_ra_dec_deg"]).max() < 1e-3 * MAS
 
 
 SKY = (29.999999999999986, 39.99968573031947)
@@ -126,8 +161,12 @@ def test_details_of_old_files(shared_data: Path) -> None:
     calexp = read_exposure(shared_data / "afw" / "calexp.fits")
     assert [int(calexp.has(name).sum()) for name in ("BAD", "INTRP", "EDGE")] == [576, 576, 783]
     assert calexp.psf == GaussianPsf((3, 3), 4.0, calexp.psf.average_position)
-    ra, dec = calexp.wcs.pixel_to_sky(np.array([1200.0]), np.array([1493.0]))
-    assert (ra[0], dec[0]) == pytest.approx((320.7293818266132, -0.32085613370600186), abs=0.2 * MAS)
+    # The header is 0.14 mas away from the archive, which is the truth.
+    ra, dec = calexp.wcs.pixel_to_sky(np.array([0.0, 1200.0, 2047.0]), np.array([0.0, 1493.0, 4175.0]))
+    want = [320.66138749534616, 320.7293818266132, 320.8478452441429]
+    assert ra == pytest.approx(want, abs=1e-5 * MAS)
+    want = [-0.37514971351720305, -0.32085613370600186, -0.2794033316911282]
+    assert dec == pytest.approx(want, abs=1e-5 * MAS)
     example = read_exposure(shared_data / "afw" / "example-calexp.fits.gz")
     assert example.has("EDGE").all()
     assert example.mjd == pytest.approx(56598 + (5 * 3600 + 19 * 60 + 17.875517011) / 86400, abs=1e-10)
@@ -308,10 +347,34 @@ def test_the_file_obeys_the_rules_of_afw_12(tmp_path: Path) -> None:
         assert (wcs["ctype1"], wcs["radesys"]) == ("RA---TAN", "ICRS")
 
 
-def test_a_mask_wider_than_16_planes_is_refused(tmp_path: Path) -> None:
+def test_more_than_16_planes_in_use_are_refused(tmp_path: Path) -> None:
     planes = {f"PLANE{bit}": bit for bit in range(17)}
-    with pytest.raises(DataError, match="17 planes; drop some of PLANE16"):
-        write_exposure(tmp_path / "S11.fits", exposure(planes=planes))
+    sent = exposure(planes=planes)
+    with pytest.raises(DataError, match=r"17 planes in use; drop some of PLANE0.* 16 can be written"):
+        write_exposure(tmp_path / "S11.fits", sent.replace(mask=np.full_like(sent.mask, 0x1FFFF)))
+
+
+def test_of_many_planes_those_in_use_are_written(tmp_path: Path) -> None:
+    """As of a sensor of 2026: 18 planes, the last ones beyond the 16 bits of old files."""
+    more = ("VIGNETTED", "STREAK", "CROSSTALK", "ITL_DIP", "NOT_DEBLENDED", "UNMASKEDNAN", "SPIKE", "FAKE")
+    planes = {**DEFAULT_PLANES, **{name: 9 + n for n, name in enumerate((*more, "SAT_TEMPLATE"))}}
+    rng = np.random.default_rng(4)
+    mask = rng.integers(0, 1 << 18, (12, 17), dtype=np.int32) & ~np.int32(1 << 9 | 1 << 11)
+    sent = exposure(planes=planes, mask=mask)
+    write_exposure(tmp_path / "S11.fits", sent)
+    back = read_exposure(tmp_path / "S11.fits")
+    assert set(planes) - set(back.planes) == {"VIGNETTED", "CROSSTALK"}
+    for name in planes:
+        assert np.array_equal(back.has(name), sent.has(name))
+
+
+@pytest.mark.parametrize(("unit", "nanojansky"), [("nJy", 1.0), ("uJy", 1e3), ("Jy", 1e9), ("adu", np.nan)])
+@pytest.mark.parametrize("where", [0, 1])
+def test_a_unit_of_flux_is_a_zero_point(tmp_path: Path, unit: str, nanojansky: float, where: int) -> None:
+    write_exposure(tmp_path / "S11.fits", exposure(flux_mag0=np.nan))
+    path = rewritten(tmp_path / "S11.fits", lambda hdus: hdus[where].header.update({"BUNIT": unit}))
+    found = read_exposure(path).flux_mag0
+    assert found == pytest.approx(3630780547701.0024 / nanojansky, rel=1e-15, nan_ok=True)
 
 
 def rewritten(path: Path, change: Any) -> Path:

@@ -17,6 +17,7 @@ from diffrun.engine import metadata
 from diffrun.engine.config import ImageDifferenceConfig
 from diffrun.engine.task import Inputs
 from diffrun.errors import RepositoryError
+from diffrun.files.afw import photocalib
 from diffrun.files.afw.background import read_background
 from diffrun.files.afw.catalog import Catalog, read_catalog, write_catalog
 from diffrun.files.afw.exposure import Exposure
@@ -70,10 +71,10 @@ def _calexp(repository: Repository, data_id: DataId, add_background: bool) -> Ca
 
     def load() -> Exposure:
         exposure = read_exposure(path).replace(filter=data_id.filter)
-        if background is None:
-            return exposure
-        sky = read_background(background).image(exposure.shape)
-        return exposure.replace(image=np.add(exposure.image, sky, out=sky))
+        if background is not None:
+            sky = read_background(background).image(exposure.shape)
+            exposure = exposure.replace(image=np.add(exposure.image, sky, out=sky))
+        return photocalib.flattened(exposure)
 
     return load
 

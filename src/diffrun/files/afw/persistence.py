@@ -53,12 +53,6 @@ def read_tan_wcs(archive: Archive, number: int) -> TanSipWcs:
     return checked(to_icrs(TanSipWcs(crval, crpix, cd, *matrices), frame, equinox))
 
 
-def read_calibration(archive: Archive, number: int) -> tuple[float, float]:
-    """Mean calibration and its error, nJy per count, of a ``PhotoCalib``."""
-    row = archive.row(number)
-    return float(row["calibrationMean"]), float(row["calibrationErr"])
-
-
 def read_band(archive: Archive, number: int) -> str:
     """The band of a ``FilterLabel``, or its physical filter where it has no band; '' for neither."""
     row = archive.row(number)

@@ -13,14 +13,20 @@ from numpy.typing import NDArray
 
 from diffrun.errors import DataError
 from diffrun.files import fits as door
-from diffrun.files.afw import cards, kernelarchive, persistence, psfarchive
-from diffrun.files.afw import wcs as worlds
+from diffrun.files.afw import (
+    cards,
+    headerwcs,
+    kernelarchive,
+    lsstimages,
+    nearest,
+    persistence,
+    photocalib,
+    psfarchive,
+)
 from diffrun.files.afw.archive import Archive
-from diffrun.files.afw.exposure import DEFAULT_PLANES, Exposure, Psf
+from diffrun.files.afw.exposure import DEFAULT_PLANES, Exposure, Psf, Wcs
 from diffrun.files.afw.kernel import LinearCombinationKernel
 
-#: Flux of an AB magnitude 0 source in nJy, as afw rounds it.
-FLUX_MAG0_NJY = 3630780547701.0024
 _MAX_EXPINFO = 2
 _ANEW = "get a whole copy of this file, or make it anew"
 
@@ -35,7 +41,7 @@ class ExposureSummary:
         (ny, nx).
     xy0 : `tuple` [`int`, `int`]
         Parent pixel (x, y) of the first pixel.
-    wcs : `diffrun.files.afw.wcs.TanSipWcs`
+    wcs : `diffrun.files.afw.exposure.Wcs` or `None`
     psf : `diffrun.files.afw.exposure.Psf` or `None`
     filter : `str`
         Band, or '_unknown_'.
@@ -47,6 +53,8 @@ class ExposureSummary:
         Seconds.
     metadata : `dict`
         Further cards.
+    calibration : `diffrun.files.afw.photocalib.ChebyshevField` or `None`
+        How the zero point varies over the image.
     """
 
     shape: tuple[int, int]
@@ -59,6 +67,7 @@ class ExposureSummary:
     mjd: float
     exposure_time: float
     metadata: dict[str, bool | int | float | str]
+    calibration: photocalib.ChebyshevField | None = None
 
 
 def read_exposure(path: Path) -> Exposure:
@@ -68,7 +77,7 @@ def read_exposure(path: Path) -> Exposure:
     ----------
     path : `pathlib.Path`
         A FITS file with image, mask and variance in HDUs 1 to 3, plain or compressed; an image in HDU 0
-        has a blank mask and variance, as in afw.
+        has a blank mask and variance, as in afw. Or a file of lsst-images, whose HDUs go by their names.
 
     Returns
     -------
@@ -94,6 +103,7 @@ def read_exposure(path: Path) -> Exposure:
         filter=summary.filter,
         flux_mag0=summary.flux_mag0,
         flux_mag0_err=summary.flux_mag0_err,
+        calibration=summary.calibration,
         mjd=summary.mjd,
         exposure_time=summary.exposure_time,
         metadata=summary.metadata,
@@ -123,8 +133,7 @@ def _summary(hdus: fits.HDUList) -> ExposureSummary:
     """Everything but the pixels."""
     where = _image_hdu(hdus)
     image_header = hdus[where].header
-    # Without INHERIT afw ignores the primary's cards.
-    header = hdus[0].header if image_header.get("INHERIT") is True else image_header
+    header = _header(hdus, image_header)
     version = int(header.get("EXPINFO_V", 0))
     if version > _MAX_EXPINFO:
         raise DataError(
@@ -135,24 +144,33 @@ def _summary(hdus: fits.HDUList) -> ExposureSummary:
     xy0 = cards.origin(image_header)
     box = (float(xy0[0]), float(xy0[1]), float(xy0[0] + nx - 1), float(xy0[1] + ny - 1))
     psf_id = _component(header, "PSF")
-    flux_mag0, flux_mag0_err = _zero_point(header, archive)
+    flux_mag0, flux_mag0_err, calibration = _zero_point(header, image_header, archive)
     return ExposureSummary(
         shape=(ny, nx),
         xy0=xy0,
-        wcs=_wcs(header, image_header, archive, xy0),
+        wcs=_wcs(header, image_header, archive, box),
         psf=psfarchive.read_psf(archive, psf_id, box) if psf_id else None,
         filter=_filter(header, archive),
         flux_mag0=flux_mag0,
         flux_mag0_err=flux_mag0_err,
+        calibration=calibration,
         mjd=cards.middle(header),
         exposure_time=cards.number(header, "EXPTIME"),
         metadata=cards.metadata(header),
     )
 
 
+def _header(hdus: fits.HDUList, image_header: fits.Header) -> fits.Header:
+    """The cards that are about the exposure as a whole."""
+    if lsstimages.is_one(hdus):
+        return lsstimages.primary(hdus)
+    # Without INHERIT afw ignores the primary's cards.
+    return hdus[0].header if image_header.get("INHERIT") is True else image_header
+
+
 def _image_hdu(hdus: fits.HDUList) -> int:
-    """0 or 1, whichever holds the image."""
-    where = 0 if hdus[0].shape else 1
+    """The number of the HDU with the image: 0 or 1, unless they go by their names."""
+    where = lsstimages.place(hdus, "IMAGE") if lsstimages.is_one(hdus) else 0 if hdus[0].shape else 1
     if where == len(hdus) or not hdus[where].is_image or len(hdus[where].shape) not in (2, 3):
         raise DataError("there is no image in HDU 0 or 1", _ANEW)
     if len(hdus[where].shape) == 3 and hdus[where].shape[0] != 1:
@@ -167,31 +185,38 @@ def _component(header: fits.Header, name: str) -> int:
     return int(header.get(f"ARCHIVE_ID_{name}", header.get(f"{name}_ID", 0)))
 
 
-def _wcs(header: fits.Header, image_header: fits.Header, archive: Archive, xy0: tuple[int, int]) -> Any:
-    """The archive's TanWcs, else the image header's; `None` where there is neither."""
+def _wcs(
+    header: fits.Header, image_header: fits.Header, archive: Archive, box: tuple[float, float, float, float]
+) -> Wcs | None:
+    """The archive's WCS, else the image header's; `None` where there is neither."""
     number = _component(header, "WCS")
     if number and archive.name(number) == "TanWcs":
         return persistence.read_tan_wcs(archive, number)
-    if "CTYPE1" in image_header:
-        return worlds.from_header(image_header, xy0)
-    if _component(header, "SKYWCS"):
-        raise DataError(
-            "the WCS is an AST frame set that no FITS header can hold",
-            "give an image with a TAN or TAN-SIP world coordinate system",
-        )
-    return None
+    written = headerwcs.read(image_header, (int(box[0]), int(box[1]))) if "CTYPE1" in image_header else None
+    number = _component(header, "SKYWCS")
+    if not number or not archive.name(number):
+        return written
+    try:
+        exact = persistence.read_wcs(archive, number)
+    except DataError:
+        # A header is good to a thousandth of a pixel wherever afw writes one.
+        if written is None:
+            raise
+        return written
+    return written if written is not None and nearest.agree(written, exact, box) else exact
 
 
-def _zero_point(header: fits.Header, archive: Archive) -> tuple[float, float]:
-    """Counts of an AB magnitude 0 source and their error; NaN when not calibrated."""
+def _zero_point(
+    header: fits.Header, image_header: fits.Header, archive: Archive
+) -> tuple[float, float, photocalib.ChebyshevField | None]:
+    """Counts of an AB magnitude 0 source, their error, how they vary; NaN when not calibrated."""
     number = _component(header, "PHOTOCALIB")
     if number:
-        mean, error = persistence.read_calibration(archive, number)
-        if mean > 0:
-            return FLUX_MAG0_NJY / mean, FLUX_MAG0_NJY * error / mean**2
-        return float("nan"), 0.0
+        return photocalib.read(archive, number)
     flux, error = cards.number(header, "FLUXMAG0"), cards.number(header, "FLUXMAG0ERR")
-    return (flux, error if error >= 0 else 0.0) if flux > 0 else (float("nan"), 0.0)
+    if flux > 0:
+        return flux, error if error >= 0 else 0.0, None
+    return photocalib.of_unit(image_header.get("BUNIT", header.get("BUNIT"))), 0.0, None
 
 
 def _filter(header: fits.Header, archive: Archive) -> str:
@@ -209,20 +234,26 @@ def _planes(
     if _image_hdu(hdus) == 0:
         image = _pixels(hdus[0])
         return image, np.zeros(image.shape, np.int32), np.zeros_like(image), dict(DEFAULT_PLANES)
-    for number, kind in ((1, "IMAGE"), (2, "MASK"), (3, "VARIANCE")):
+    named = lsstimages.is_one(hdus)
+    kinds = ("IMAGE", "MASK", "VARIANCE")
+    places = [lsstimages.place(hdus, kind) for kind in kinds] if named else [1, 2, 3]
+    for number, kind in zip(places, kinds, strict=True):
         found = hdus[number].header.get("EXTTYPE", kind) if number < len(hdus) else "missing"
         if str(found).strip() != kind or not hdus[number].is_image:
             raise DataError(f"HDU {number} should be the {kind}, and is {str(found).strip()}", _ANEW)
-    image, variance = _pixels(hdus[1]), _pixels(hdus[3])
-    raw = _integers(hdus[2])
+    image, variance = _pixels(hdus[places[0]]), _pixels(hdus[places[2]])
+    if named:
+        raw, bits = lsstimages.masks(hdus, _integers)
+    else:
+        raw, bits = _integers(hdus[2]), cards.plane_bits(hdus[2].header)
     if not image.shape == raw.shape == variance.shape:
         raise DataError(
             f"image {image.shape}, mask {raw.shape}, variance {variance.shape} differ in shape", _ANEW
         )
-    origins = {cards.origin(hdus[number].header) for number in (1, 2, 3)}
+    origins = {cards.origin(hdus[number].header) for number in places}
     if len(origins) > 1:
         raise DataError(f"image, mask and variance have the origins {sorted(origins)}", "make the file anew")
-    mask, planes = cards.renumber(raw, cards.plane_bits(hdus[2].header))
+    mask, planes = cards.renumber(raw, bits)
     return image, mask, variance, planes
 
 

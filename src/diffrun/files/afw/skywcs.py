@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffrun.errors import DataError
-from diffrun.files.afw import astdump, astmaps
+from diffrun.files.afw import astdump, astmaps, nearest
 from diffrun.files.afw.astdump import ANEW
+from diffrun.files.afw.wcs import TanSipWcs
 
 Array = NDArray[np.float64]
 
@@ -41,6 +42,10 @@ class SkyWcs:
         ra, dec = np.broadcast_arrays(np.asarray(ra, float), np.asarray(dec, float))
         x, y = self.chain.inverse(np.radians(np.stack([ra.ravel(), dec.ravel()])))
         return np.asarray(x).reshape(ra.shape), np.asarray(y).reshape(ra.shape)
+
+    def with_reverse(self, box: tuple[float, float, float, float]) -> TanSipWcs:
+        """The TAN-SIP nearest to it over a box of parent pixels, which is what files hold."""
+        return nearest.tan_sip(self, box)
 
 
 def from_bytes(content: bytes) -> SkyWcs:

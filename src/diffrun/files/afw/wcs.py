@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from diffrun.errors import DataError
 
 Array = NDArray[np.float64]
-_NO_WCS = "give an image with a TAN or TAN-SIP world coordinate system"
+NO_WCS = "give an image with a TAN or TAN-SIP world coordinate system"
 _MAX_SIP_ORDER = 9
 
 
@@ -158,14 +158,10 @@ def from_header(header: Mapping[str, Any], xy0: tuple[int, int]) -> TanSipWcs:
     kinds = (str(header.get("CTYPE1", "")).strip(), str(header.get("CTYPE2", "")).strip())
     sip = kinds == ("RA---TAN-SIP", "DEC--TAN-SIP")
     if not sip and kinds != ("RA---TAN", "DEC--TAN"):
-        raise DataError(
-            f"the image's WCS has CTYPE {kinds[0] or 'nothing'}, {kinds[1] or 'nothing'}", _NO_WCS
-        )
-    missing = [card for card in ("CRPIX1", "CRPIX2", "CRVAL1", "CRVAL2") if card not in header]
-    if missing:
-        raise DataError(f"the image's WCS lacks {', '.join(missing)}", _NO_WCS)
+        raise DataError(f"the image's WCS has CTYPE {kinds[0] or 'nothing'}, {kinds[1] or 'nothing'}", NO_WCS)
+    refuse_missing(header)
     if float(header.get("LONPOLE", 180.0)) != 180.0:
-        raise DataError(f"the image's WCS has LONPOLE {header['LONPOLE']}", _NO_WCS)
+        raise DataError(f"the image's WCS has LONPOLE {header['LONPOLE']}", NO_WCS)
     matrices = [_sip_matrix(header, name) if sip else None for name in ("A", "B", "AP", "BP")]
     wcs = TanSipWcs(
         (float(header["CRVAL1"]), float(header["CRVAL2"])),
@@ -173,7 +169,14 @@ def from_header(header: Mapping[str, Any], xy0: tuple[int, int]) -> TanSipWcs:
         _cd_matrix(header),
         *matrices,
     )
-    return checked(to_icrs(wcs, *_frame(header)))
+    return checked(to_icrs(wcs, *frame(header)))
+
+
+def refuse_missing(header: Mapping[str, Any]) -> None:
+    """`DataError` without the cards of the reference pixel, for which wcslib silently takes 0."""
+    missing = [card for card in ("CRPIX1", "CRPIX2", "CRVAL1", "CRVAL2") if card not in header]
+    if missing:
+        raise DataError(f"the image's WCS lacks {', '.join(missing)}", NO_WCS)
 
 
 def checked(wcs: TanSipWcs) -> TanSipWcs:
@@ -181,7 +184,7 @@ def checked(wcs: TanSipWcs) -> TanSipWcs:
     matrices = [m for m in (wcs.a, wcs.b, wcs.ap, wcs.bp) if m is not None]
     numbers = np.concatenate([wcs.crval, wcs.crpix, *(m.ravel() for m in (wcs.cd, *matrices))])
     if not np.isfinite(numbers).all() or np.linalg.det(wcs.cd) == 0 or abs(wcs.crval[1]) > 90:
-        raise DataError("the image's WCS has numbers that cannot be used", _NO_WCS)
+        raise DataError("the image's WCS has numbers that cannot be used", NO_WCS)
     return wcs
 
 
@@ -190,7 +193,7 @@ def to_icrs(wcs: TanSipWcs, frame: str, equinox: float) -> TanSipWcs:
     if frame == "ICRS":
         return wcs
     if frame != "FK5":
-        raise DataError(f"the image's WCS is in the frame {frame}", _NO_WCS)
+        raise DataError(f"the image's WCS is in the frame {frame}", NO_WCS)
     # Loaded here, as it takes longer than reading an image, and few files need it.
     from astropy.coordinates import FK5, ICRS, SkyCoord
     from astropy.time import Time
@@ -207,7 +210,7 @@ def to_icrs(wcs: TanSipWcs, frame: str, equinox: float) -> TanSipWcs:
     )
 
 
-def _frame(header: Mapping[str, Any]) -> tuple[str, float]:
+def frame(header: Mapping[str, Any]) -> tuple[str, float]:
     """Frame and equinox by the rule of the FITS standard, as afw 12.1 applies it."""
     equinox = header.get("EQUINOX", header.get("EPOCH"))
     named = str(header.get("RADESYS", header.get("RADECSYS", ""))).strip().upper()
@@ -227,7 +230,7 @@ def _cd_matrix(header: Mapping[str, Any]) -> Array:
             for i, j in pairs
         ]
     else:
-        raise DataError("the image's WCS has neither CDi_j nor CDELTi", _NO_WCS)
+        raise DataError("the image's WCS has neither CDi_j nor CDELTi", NO_WCS)
     return np.array(flat).reshape(2, 2)
 
 
@@ -235,7 +238,7 @@ def _sip_matrix(header: Mapping[str, Any], name: str) -> Array | None:
     """One SIP polynomial; `None` where its order is not given."""
     order = int(header.get(f"{name}_ORDER", 0))
     if not 0 <= order <= _MAX_SIP_ORDER:
-        raise DataError(f"the image's WCS has {name}_ORDER {order}", _NO_WCS)
+        raise DataError(f"the image's WCS has {name}_ORDER {order}", NO_WCS)
     if order == 0:
         return np.zeros((1, 1)) if name in ("A", "B") else None
     matrix = np.zeros((order + 1, order + 1))

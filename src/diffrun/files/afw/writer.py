@@ -10,15 +10,12 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
-from diffrun.errors import DataError
 from diffrun.files import fits as door
-from diffrun.files.afw import cards, kernelarchive, persistence, psfarchive
+from diffrun.files.afw import cards, kernelarchive, narrow, persistence, psfarchive
 from diffrun.files.afw.archive import ArchiveWriter
 from diffrun.files.afw.exposure import Exposure
 from diffrun.files.afw.kernel import LinearCombinationKernel
 from diffrun.files.atomic import write_bytes
-
-_MAX_PLANES = 16
 
 
 def write_exposure(path: Path, exposure: Exposure) -> None:
@@ -40,13 +37,15 @@ def exposure_to_bytes(exposure: Exposure) -> bytearray:
     Parameters
     ----------
     exposure : `Exposure`
-        Its WCS is a `diffrun.files.afw.wcs.TanSipWcs` or `None`; its PSF one of ``psf.py`` or `None`.
+        Its WCS may be `None`; one that is no TAN-SIP is written as the nearest. Its PSF is one of ``psf.py``
+        or `None`.
 
     Returns
     -------
     content : `bytearray`
         Image float32, mask uint16, variance float32, and an archive with the PSF and the WCS.
     """
+    exposure = narrow.sixteen_planes(exposure)
     ny, nx = exposure.shape
     x0, y0 = exposure.xy0
     archive = ArchiveWriter()
@@ -59,7 +58,7 @@ def exposure_to_bytes(exposure: Exposure) -> bytearray:
         ids["WCS_ID"] = persistence.put_tan_wcs(archive, wcs)
     planes = [
         _plane(exposure, exposure.image, "IMAGE"),
-        _plane(exposure, _narrow(exposure), "MASK"),
+        _plane(exposure, exposure.mask.astype(np.uint16), "MASK"),
         _plane(exposure, exposure.variance, "VARIANCE"),
     ]
     return door.to_bytes([_primary(exposure, ids), *planes, *(archive.hdus() if ids else [])])
@@ -115,16 +114,6 @@ def _plane(exposure: Exposure, pixels: NDArray[Any], kind: str) -> fits.ImageHDU
         hdu.header[f"CRVAL{axis}A"] = int(start)
         hdu.header[f"CUNIT{axis}A"] = "PIXEL"
     return hdu
-
-
-def _narrow(exposure: Exposure) -> NDArray[np.uint16]:
-    """The mask in 16 bits: afw 12.1 reads a wider one as blank."""
-    if any(not 0 <= bit < _MAX_PLANES for bit in exposure.planes.values()):
-        names = ", ".join(sorted(exposure.planes, key=lambda name: exposure.planes[name])[_MAX_PLANES:])
-        raise DataError(
-            f"the mask has {len(exposure.planes)} planes", f"drop some of {names}: 16 can be written"
-        )
-    return exposure.mask.astype(np.uint16)
 
 
 def _set(header: fits.Header, name: str, value: Any) -> None:
