@@ -27,8 +27,10 @@ _WORDS = ("ContainerImage", "containerImage", "environment", "registry", "tag", 
 _FORMATS = {
     ".fits": "application/fits",
     ".json": "application/json",
+    ".parquet": "application/vnd.apache.parquet",
     ".png": "image/png",
     ".py": "text/x-python",
+    ".reg": "text/plain",
     ".txt": "text/plain",
 }
 _AGENT, _RUN, _IMAGE, _RIGHTS = "#agent", "#run", "#image", "#rights"

@@ -35,8 +35,8 @@ def test_the_record_is_enough_to_make_the_same_bytes(subset: Path, tmp_path: Pat
     shutil.rmtree(out / "schema")
     done = diffrun("verify", str(out), "--rerun", "--json")
     answer = json.loads(done.stdout)
-    assert answer["rerun"] == {"products": 9, "differences": [], "causes": []}
-    assert len(answer["findings"]) == 6
+    assert answer["rerun"] == {"products": 11, "differences": [], "causes": []}
+    assert len(answer["findings"]) == 8
     assert done.returncode == 6
     assert not (out / "deepDiff").exists()
 

@@ -29,7 +29,7 @@ def test_a_run_in_an_image(docker, engine_image, subset, tmp_path):
     assert image["sha256"] == engine_image.removeprefix("sha256:")
     done = diffrun(docker, "verify", str(out), "--rerun", "--json")
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["rerun"] == {"products": 9, "differences": [], "causes": []}
+    assert json.loads(done.stdout)["rerun"] == {"products": 11, "differences": [], "causes": []}
     docker.run("create", "--name=other", NAME)
     docker.run("commit", "--message=other", "other", NAME)
     docker.run("rm", "other")

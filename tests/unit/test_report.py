@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as arrow
 import pytest
 from PIL import Image
 
@@ -117,6 +118,10 @@ def test_summary_and_picture(out: Path) -> None:
     assert found["convolved"] == "template"
     assert found["residual_chi2"] is None
     assert found["files"]["differenceExp"] == "deepDiff/v230-fr/R22/diffexp-S11.fits"
+    regions = (out / found["files"]["diaSrc_regions"]).read_text()
+    assert [regions.count(f"{{{kind}}}") for kind in ("positive", "negative", "dipole")] == [1, 1, 1]
+    table = arrow.read_table(out / "deepDiff/v230-fr/R22/diaSrc-S11.parquet")
+    assert table["base_PsfFlux_flux"].to_pylist() == [900.0, -700.0, 20.0]
     with Image.open(out / "picture.png") as image:
         assert image.size[0] == 1920
     first = (out / "picture.png").read_bytes()

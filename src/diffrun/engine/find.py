@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from diffrun.engine import brightstars, masks, regions, smoothpsf
 from diffrun.engine.background import residual_background
 from diffrun.engine.detect import Pixels, detect
+from diffrun.engine.footprint import for_file
 from diffrun.engine.lobes import Beneath
 from diffrun.engine.measure import measure
 from diffrun.engine.significance import Filter, Preview, preview
@@ -60,6 +62,7 @@ def find(
     log.info("Running diaSource measurement")
     beneath = Beneath(images.science, images.science_share)
     sources = measure(footprints, difference, beneath, config, source_id_base)
+    sources = replace(sources, footprints=for_file(footprints, difference))
     facts: Metadata = {
         "imageDifference:detection.sigma": float(sigma),
         "imageDifference:detection.nGrow": grow,

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from diffrun.files.afw import footprints as stored
+from diffrun.files.afw.exposure import Exposure
+
 
 @dataclass(frozen=True)
 class Footprint:
@@ -74,6 +77,15 @@ class Footprint:
         inside = np.zeros(shape, dtype=bool)
         inside[self.indices(xy0, shape)] = True
         return inside
+
+
+def for_file(footprints: Sequence[Footprint], difference: Exposure) -> list[stored.Footprint]:
+    """The footprints as the catalogue's file holds them, each peak with the difference's value there."""
+    x0, y0 = difference.xy0
+    return [
+        stored.Footprint(f.spans, f.peaks_x, f.peaks_y, difference.image[f.peaks_y - y0, f.peaks_x - x0])
+        for f in footprints
+    ]
 
 
 def all_pixels(

@@ -3,7 +3,8 @@
 
     python -m diffrun.engine.report OUT --science visit=230 --template visit=250
 
-writes ``picture.png`` and ``summary.json`` into the output repository OUT.
+writes ``picture.png`` and ``summary.json`` into the output repository OUT, and the DIA sources as a Parquet
+table and as a region file of DS9 beside their catalogue.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from diffrun.engine import boost, picture, quality
+from diffrun.engine import boost, cataloguefiles, picture, quality
 from diffrun.engine.smoothpsf import fwhm
 from diffrun.engine.survey import parse_keys
 from diffrun.errors import DiffrunError, UsageError
@@ -249,8 +250,20 @@ def _footer(summary: Mapping[str, Any]) -> str:
     return "   |   ".join([*shown, "grey: asinh, asinh, linear to 7 sigma"])
 
 
+def write_tables(out: Path, products: Products) -> dict[str, str]:
+    """The DIA sources in the forms of other tools, beside their catalogue: the names of the files."""
+    if products.sources is None:
+        return {}
+    catalogue = Path(products.files["diaSrc"])
+    shown = quality.sources(products.sources, products.difference)
+    table, regions = catalogue.with_suffix(".parquet"), catalogue.with_suffix(".reg")
+    write_bytes(out / table, cataloguefiles.table(products.sources))
+    write_bytes(out / regions, cataloguefiles.regions(products.sources, shown).encode())
+    return {"diaSrc_table": str(table), "diaSrc_regions": str(regions)}
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """The program: two files in OUT, or one line on standard error and an exit code."""
+    """The program: its files in OUT, or one line on standard error and an exit code."""
     parser = argparse.ArgumentParser(prog="python -m diffrun.engine.report", description=__doc__)
     parser.add_argument("out", type=Path, metavar="OUT")
     parser.add_argument("--science", nargs="+", required=True, metavar="KEY=VALUE")
@@ -265,6 +278,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         image = options.out / f"picture{options.suffix}.png"
         numbers = options.out / f"summary{options.suffix}.json"
         write_bytes(image, picture.png(scene(products, summary)))
+        summary["files"] |= write_tables(options.out, products)
         summary["files"]["picture"] = image.name
         write_bytes(numbers, (json.dumps(summary, indent=2) + "\n").encode())
     except DiffrunError as error:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from diffrun.errors import DataError
 from diffrun.files import fits as door
-from diffrun.files.afw import cards
+from diffrun.files.afw import cards, footprints
 from diffrun.files.atomic import write_bytes
 
 #: Field types and their FITS codes; a Flag is a bit of the column ``flags``, an Angle is in radians.
@@ -51,6 +51,9 @@ class Field:
     doc: str = ""
 
 
+_FOOTPRINT = Field("footprint", "I", "", "id of the footprint in the archive behind this table")
+
+
 @dataclass(frozen=True)
 class Catalog:
     """A table of sources.
@@ -64,12 +67,15 @@ class Catalog:
         Prefixes that stand for others, such as ``slot_Centroid`` for ``base_SdssCentroid``.
     metadata : mapping
         Further header cards.
+    footprints : sequence of `diffrun.files.afw.footprints.Footprint` or `None`
+        One a row, to be written; `None` for a catalogue without.
     """
 
     fields: Sequence[Field]
     columns: Mapping[str, NDArray[Any]]
     aliases: Mapping[str, str] = field(default_factory=dict)
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    footprints: Sequence[footprints.Footprint] | None = None
 
     def __post_init__(self) -> None:
         missing = [f.name for f in self.fields if f.name not in self.columns]
@@ -119,13 +125,13 @@ class Catalog:
         raise KeyError(f"the catalogue has no flux {name!r}")
 
     def where(self, rows: NDArray[Any]) -> Catalog:
-        """The catalogue with only some rows, by a boolean or an index array."""
+        """The catalogue with only some rows, by a boolean or an index array, and without footprints."""
         chosen = {name: column[rows] for name, column in self.columns.items()}
         return Catalog(self.fields, chosen, self.aliases, self.metadata)
 
 
 def read_catalog(path: Path) -> Catalog:
-    """Read a source catalogue of version 1 to 3; footprints are left aside.
+    """Read a source catalogue of version 1 to 3; `footprints.read_footprints` reads its footprints.
 
     Fields of variable length are left out: no algorithm here asks for them.
 
@@ -164,6 +170,9 @@ def catalog_to_bytes(catalog: Catalog) -> bytearray:
     values = [f for f in catalog.fields if f.type != "Flag"]
     packed = [_packed(flags, catalog)] if flags else []
     columns = packed + [_column(f, catalog.columns[f.name]) for f in values]
+    archive = footprints.hdus(catalog.footprints) if catalog.footprints is not None else []
+    if archive:
+        columns.append(_column(_FOOTPRINT, np.arange(1, len(catalog) + 1)))
     types = [(name, array.dtype, array.shape[1:]) for name, _, array, _ in columns]
     rows = np.zeros(len(catalog), types)
     head: list[tuple[str, Any]] = []
@@ -176,8 +185,9 @@ def catalog_to_bytes(catalog: Catalog) -> bytearray:
         head += [(f"TFLAG{number}", f.name), (f"TFDOC{number}", f.doc)]
     head += [("ALIAS", f"{alias}:{target}") for alias, target in sorted(catalog.aliases.items())]
     head += [(_keyword(name), value) for name, value in catalog.metadata.items()]
+    head += [("AR_HDU", 3)] if archive else []
     head += [("AFW_TYPE", "SOURCE"), (_keyword("AFW_TABLE_VERSION"), _VERSION)]
-    return door.to_bytes([fits.PrimaryHDU(), door.Table(head, rows)])
+    return door.to_bytes([fits.PrimaryHDU(), door.Table(head, rows), *archive])
 
 
 def write_catalog(path: Path, catalog: Catalog) -> None:
@@ -201,7 +211,8 @@ def _catalog(hdu: fits.BinTableHDU) -> Catalog:
     for number in range(1, int(header["TFIELDS"]) + 1):
         raw = rows[names[number - 1]]
         found = _flags(header, raw) if number == flag_column else [_field(header, number, raw)]
-        for one, column in (pair for pair in found if pair is not None):
+        # An id of the archive behind the table means nothing without that.
+        for one, column in (pair for pair in found if pair is not None and pair[0].name != _FOOTPRINT.name):
             fields.append(one)
             columns[one.name] = column
     aliases = dict(_pairs(header))
