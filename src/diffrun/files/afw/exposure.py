@@ -78,14 +78,14 @@ class Exposure:
         Parent pixel (x, y) of ``image[0, 0]``.
     flux_mag0, flux_mag0_err : `float`
         Counts of an AB magnitude 0 source, NaN when not calibrated.
-    calibration : `diffrun.files.afw.photocalib.ChebyshevField` or `None`
-        nJy per count where that varies over the image, ``flux_mag0`` being its mean.
     mjd : `float`
         Middle of the exposure, TAI, NaN when unknown.
     exposure_time : `float`
         Seconds, NaN when unknown.
     metadata : `dict`
         Further header cards, kept and written back.
+    calibration : `diffrun.files.afw.photocalib.ChebyshevField` or `None`
+        nJy per count where that varies over the image, ``flux_mag0`` being its mean.
     """
 
     image: NDArray[np.float32]
@@ -98,10 +98,10 @@ class Exposure:
     filter: str = "_unknown_"
     flux_mag0: float = float("nan")
     flux_mag0_err: float = 0.0
-    calibration: Any = None
     mjd: float = float("nan")
     exposure_time: float = float("nan")
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    calibration: Any = None
 
     @property
     def shape(self) -> tuple[int, int]:
