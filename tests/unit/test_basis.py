@@ -41,9 +41,20 @@ def test_only_the_first_has_a_sum(basis):
 
 def test_the_separable_way_equals_a_direct_correlation(basis):
     stamp = np.random.default_rng(1).normal(size=(41, 41))
-    fast = basis.correlate(stamp)
+    pixels = np.flatnonzero(np.hypot(*np.mgrid[-10:11, -10:11]) <= 8)
+    fast = basis.correlate(stamp.astype(np.float32), basis.bands(41), pixels)
     for image, result in zip(basis.images, fast, strict=True):
-        np.testing.assert_allclose(result, correlate(stamp, image)[10:-10, 10:-10], atol=1e-12)
+        np.testing.assert_allclose(result, correlate(stamp, image)[10:-10, 10:-10].ravel()[pixels], atol=3e-6)
+
+
+def test_the_wing_is_one_more_gaussian():
+    plain, winged = gaussian_basis(35, (0.7, 1.4), (2, 1)), gaussian_basis(35, (0.7, 1.4), (2, 1), wing=6.0)
+    assert winged.has_wing and not plain.has_wing
+    np.testing.assert_array_equal(winged.images[:-1], plain.images)
+    yy, xx = np.mgrid[-17:18, -17:18]
+    wing = np.exp(-(xx**2 + yy**2) / 72)
+    wing = wing / wing.sum() - plain.images[0]
+    np.testing.assert_allclose(winged.images[-1], wing / np.linalg.norm(wing), atol=1e-12)
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,6 @@ DEFAULTS: dict[str, Any] = {
     "sourceSelector.widthStdAllowed": 0.15,
     "subtract.kernel.name": "AL",
     "subtract.kernel['AL'].fitForBackground": True,
-    "subtract.kernel['AL'].spatialKernelOrder": 1,
     "subtract.kernel['AL'].spatialBgOrder": 0,
     "subtract.kernel['AL'].alardDegGauss": [4, 2, 2],
     "subtract.kernel['AL'].alardSigGauss": [0.7, 1.5, 3.0],
@@ -90,8 +89,12 @@ def test_defaults() -> None:
     assert len(values["measurement.plugins.names"]) == 15
 
 
-def test_the_threshold_is_the_one_documented_difference() -> None:
-    assert ImageDifferenceConfig().detection.thresholdValue == 5.0
+def test_the_documented_differences() -> None:
+    """Where 12.1 has 5.5, 1 and 21."""
+    config = ImageDifferenceConfig()
+    assert config.detection.thresholdValue == 5.0
+    assert config.subtract.kernel["AL"].spatialKernelOrder == 4
+    assert config.subtract.kernel["AL"].kernelSizeMin == 35
 
 
 def test_alternatives_are_active_or_not() -> None:
@@ -122,7 +125,7 @@ def test_every_way_to_a_field(path: str, value: object, end: str) -> None:
     ("path", "value", "message"),
     [
         ("doMerg", True, r"no config field: doMerg; did you mean doMerge \(now True\)"),
-        ("spatialKernelOrder", 2, r"did you mean subtract.kernel\['AL'\].spatialKernelOrder \(now 1\)"),
+        ("spatialKernelOrder", 2, r"did you mean subtract.kernel\['AL'\].spatialKernelOrder \(now 4\)"),
         ("doMerge.__class__", 1, "no config field"),
         ("__class__", 1, "no config field"),
         ("subtract.__dict__", 1, "no config field"),
@@ -158,6 +161,8 @@ def test_what_cannot_be_set(path: str, value: object, message: str) -> None:
         ("subtract.kernel['AL'].warpingConfig.warpingKernelName", "bilinear"),
         ("subtract.kernel['AL'].alardNGauss", 2),
         ("subtract.kernel['AL'].kernelSizeMin", 22),
+        ("subtract.kernel['AL'].kernelSize", 25),
+        ("subtract.kernel['AL'].alardSigGauss", [0.7, 1.5, 4.0]),
     ],
 )
 def test_what_the_engine_does_not_do_is_refused_by_name(path: str, value: object) -> None:

@@ -6,7 +6,9 @@ import pytest
 
 from diffrun.engine.basis import gaussian_basis, matching_sigmas
 from diffrun.engine.candidates import Candidates
-from diffrun.engine.solve import affordable_order, cut, solve
+from diffrun.engine.kernelstamps import cut
+from diffrun.engine.orders import affordable_order
+from diffrun.engine.solve import solve
 from diffrun.errors import NoStarsError
 from diffrun.files.afw.exposure import Exposure
 
@@ -77,6 +79,40 @@ def test_variable_stars_are_left_out():
     solution = fit(images, candidates)
     assert solution.used[6:].mean() > 0.9
     assert solution.kernel.at(256, 256).sum() == pytest.approx(RATIO, rel=0.005)
+
+
+def clouded(images, ratio):
+    """The second image with its signal times a factor of the column."""
+    factor = ratio(np.arange(N)).astype(np.float32)
+    return [images[0], images[1].replace(image=images[1].image * factor)]
+
+
+def test_a_scale_that_is_the_same_everywhere_is_found_constant():
+    solution = fit(*pair(10), order=2)
+    assert solution.sum_order == 0
+    assert solution.order >= 1
+    assert solution.mismatch < 0.02
+
+
+def test_clouds_are_followed():
+    """A tenth from one side of the field to the other."""
+    images, candidates = pair(11, brightest=6e5)
+    images = clouded(images, lambda x: 0.95 + 0.1 * x / N)
+    solution = fit(images, candidates, order=2)
+    assert solution.sum_order == 1
+    for x in (100, 256, 400):
+        expected = RATIO * (0.95 + 0.1 * x / N)
+        assert solution.kernel.at(x, 256).sum() == pytest.approx(expected, rel=0.005)
+
+
+def test_the_mismatch_is_the_error_of_the_model():
+    """Each pixel's light is off by 5 % of itself, at random."""
+    images, candidates = pair(12, brightest=6e5)
+    good = fit(images, candidates).mismatch
+    off = 1 + 0.05 * np.random.default_rng(1).normal(size=(N, N)).astype(np.float32)
+    images[1] = images[1].replace(image=images[1].image * off)
+    assert good < 0.01
+    assert 0.03 < fit(images, candidates).mismatch < 0.06
 
 
 @pytest.mark.parametrize(("count", "order"), [(1, 0), (5, 0), (6, 1), (11, 1), (12, 2), (100, 2)])

@@ -29,11 +29,14 @@ class GaussianBasis:
         Factors (in y, in x) of each raw basis image.
     mixing : `numpy.ndarray`, (n, n)
         Renormalised images = mixing @ raw images.
+    has_wing : `bool`
+        Whether the last image is a Gaussian for the wings, which is the same over the field, or not needed.
     """
 
     factors: Array
     pairs: NDArray[np.int64]
     mixing: Array
+    has_wing: bool = False
 
     @property
     def size(self) -> int:
@@ -46,19 +49,48 @@ class GaussianBasis:
         raw = self.factors[self.pairs[:, 0]][:, :, None] * self.factors[self.pairs[:, 1]][:, None, :]
         return np.asarray(np.tensordot(self.mixing, raw, axes=1))
 
-    def correlate(self, stamp: Array) -> Array:
-        """A stamp (n, n) correlated with every basis image, (bases, n - N + 1, n - N + 1)."""
-        width = stamp.shape[0] - self.size + 1
-        bands = np.zeros((len(self.factors), width, stamp.shape[0]))
+    @property
+    def gram(self) -> Array:
+        """Sums of the products of the renormalised images, (n, n)."""
+        flat = self.images.reshape(len(self.mixing), -1)
+        return np.asarray(flat @ flat.T)
+
+    def bands(self, side: int) -> NDArray[np.float32]:
+        """Each factor as the matrix that correlates a column of ``side`` pixels, (n_factors, width, side)."""
+        width = side - self.size + 1
+        bands = np.zeros((len(self.factors), width, side), np.float32)
         for row in range(width):
             bands[:, row, row : row + self.size] = self.factors
+        return bands
+
+    def correlate(
+        self, stamp: NDArray[np.float32], bands: NDArray[np.float32], pixels: NDArray[np.intp]
+    ) -> NDArray[np.float32]:
+        """A stamp correlated with every basis image, (bases, pixels), in single precision.
+
+        Parameters
+        ----------
+        stamp : `numpy.ndarray`, (n, n), float32
+        bands : `numpy.ndarray`
+            `bands` of that side.
+        pixels : `numpy.ndarray`, int
+            Places of the wanted pixels in the flat (n - N + 1, n - N + 1) that the basis reaches.
+        """
         in_y = bands @ stamp
         raw = in_y[self.pairs[:, 0]] @ bands[self.pairs[:, 1]].transpose(0, 2, 1)
-        return np.asarray(np.tensordot(self.mixing, raw, axes=1))
+        return np.asarray(self.mixing.astype(np.float32) @ raw.reshape(len(raw), -1)[:, pixels])
 
 
-def gaussian_basis(size: int, sigmas: Sequence[float], degrees: Sequence[int]) -> GaussianBasis:
-    """The basis for Gaussians of the given sigmas (pixels) and polynomial degrees on an odd side."""
+def gaussian_basis(
+    size: int, sigmas: Sequence[float], degrees: Sequence[int], wing: float = 0.0
+) -> GaussianBasis:
+    """The basis for Gaussians of the given sigmas (pixels) and polynomial degrees on an odd side.
+
+    ``wing`` is the sigma of one more Gaussian, of degree 0, for what the others leave of the PSF's wings;
+    0 for none.
+    """
+    if wing:
+        sigmas, degrees = [*sigmas, wing], [*degrees, 0]
     half = size // 2
     u = np.arange(-half, half + 1, dtype=float)
     factors: list[Array] = []
@@ -70,7 +102,7 @@ def gaussian_basis(size: int, sigmas: Sequence[float], degrees: Sequence[int]) -
         factors += [profile * (u / half) ** p for p in range(degree + 1)]
         pairs += [(first + q, first + n - q) for n in range(degree + 1) for q in range(n + 1)]
     stacked, indices = np.array(factors), np.array(pairs)
-    return GaussianBasis(stacked, indices, _renormalisation(stacked, indices))
+    return GaussianBasis(stacked, indices, _renormalisation(stacked, indices), bool(wing))
 
 
 def _renormalisation(factors: Array, pairs: NDArray[np.int64]) -> Array:

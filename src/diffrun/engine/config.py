@@ -2,8 +2,9 @@
 """The configuration of ``imageDifference.py``: the stack's tree, and which of it the engine honours.
 
 Names, nesting and defaults are those of pipe_tasks 12.1 (``imageDifference.py``) and of the tasks below it;
-the texts are ours. Two things differ. The detection threshold is 5.0 where 12.1 has 5.5: the noise is white
-after decorrelation, and later stacks use 5.0. And ``mode`` is the engine's own.
+the texts are ours. What differs: the detection threshold is 5.0 where 12.1 has 5.5, as the noise is white
+after decorrelation, and later stacks use 5.0; ``spatialKernelOrder`` is a highest order, 4 where 12.1 has 1;
+the smallest kernel has 35 pixels where 12.1 has 21; ``mode`` and ``wingSigma`` are the engine's own.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from diffrun.errors import ConfigError
 CONFIG_CLASS = "lsst.pipe.tasks.imageDifference.ImageDifferenceConfig"
 
 #: Fields that the stack does not have.
-OWN_FIELDS = frozenset({"mode"})
+OWN_FIELDS = frozenset({"mode", "subtract.kernel['AL'].wingSigma"})
 
 GetCalexpAsTemplateTask = stand_in(
     "lsst.ip.diffim.getTemplate.GetCalexpAsTemplateTask", taskconfig.GetCalexpAsTemplateConfig
@@ -54,18 +55,22 @@ HONOURED = frozenset(
         "subtract.kernel['AL'].alardMinSig",
         "subtract.kernel['AL'].alardMinSigDeconv",
         "subtract.kernel['AL'].alardNGauss",
+        "subtract.kernel['AL'].alardSigGauss",
         "subtract.kernel['AL'].detectionConfig.detThreshold",
         "subtract.kernel['AL'].fitForBackground",
+        "subtract.kernel['AL'].kernelSize",
         "subtract.kernel['AL'].kernelSizeFwhmScaling",
         "subtract.kernel['AL'].kernelSizeMax",
         "subtract.kernel['AL'].kernelSizeMin",
         "subtract.kernel['AL'].maxSpatialIterations",
         "subtract.kernel['AL'].nStarPerCell",
+        "subtract.kernel['AL'].scaleByFwhm",
         "subtract.kernel['AL'].sizeCellX",
         "subtract.kernel['AL'].sizeCellY",
         "subtract.kernel['AL'].spatialKernelOrder",
         "subtract.kernel['AL'].warpingConfig.interpLength",
         "subtract.kernel['AL'].warpingConfig.warpingKernelName",
+        "subtract.kernel['AL'].wingSigma",
         "measurement.plugins['ip_diffim_ClassificationDipole'].maxFluxRatio",
         "measurement.plugins['ip_diffim_ClassificationDipole'].minSn",
         "measurement.plugins['ip_diffim_DipoleFit'].fitAllDiaSources",
@@ -165,7 +170,7 @@ class ImageDifferenceConfig(Config):
         super().setDefaults()
         self.subtract.kernel.name = "AL"
         self.subtract.kernel.active.fitForBackground = True
-        self.subtract.kernel.active.spatialKernelOrder = 1
+        self.subtract.kernel.active.spatialKernelOrder = 4
         self.subtract.kernel.active.spatialBgOrder = 0
         self.doPreConvolve = False
         self.doMatchSources = False
@@ -227,24 +232,47 @@ def _contradictions(config: Config) -> Iterator[tuple[bool, str]]:
         warping.interpLength < 1,
         "config.subtract.kernel['AL'].warpingConfig.interpLength must be at least 1",
     )
-    yield (
-        len(kernel.alardDegGauss) != kernel.alardNGauss or min(kernel.alardDegGauss) < 0,
-        f"config.subtract.kernel['AL'].alardDegGauss={list(kernel.alardDegGauss)} must hold "
-        f"alardNGauss={kernel.alardNGauss} degrees of 0 or more",
-    )
-    yield (
-        not 3 <= kernel.kernelSizeMin <= kernel.kernelSizeMax
-        or kernel.kernelSizeMin % 2 == 0
-        or kernel.kernelSizeMax % 2 == 0,
-        f"config.subtract.kernel['AL'].kernelSizeMin={kernel.kernelSizeMin} and kernelSizeMax="
-        f"{kernel.kernelSizeMax} must be odd, at least 3, and in order",
-    )
+    yield from _basis_contradictions(kernel)
     yield (
         fit.fitBackground not in (0, 1, 2),
         f"config.measurement.plugins['ip_diffim_DipoleFit'].fitBackground="
         f"{fit.fitBackground} is not 0, 1 or 2",
     )
     yield config.growFootprint < 0, f"config.growFootprint={config.growFootprint} is negative"
+
+
+def _basis_contradictions(kernel: Config) -> Iterator[tuple[bool, str]]:
+    """Settings of the kernel's basis that no kernel can be made with, or that have no effect."""
+    al = "config.subtract.kernel['AL']."
+    yield (
+        len(kernel.alardDegGauss) != kernel.alardNGauss or min(kernel.alardDegGauss) < 0,
+        f"{al}alardDegGauss={list(kernel.alardDegGauss)} must hold "
+        f"alardNGauss={kernel.alardNGauss} degrees of 0 or more",
+    )
+    yield (
+        not 3 <= kernel.kernelSizeMin <= kernel.kernelSizeMax
+        or kernel.kernelSizeMin % 2 == 0
+        or kernel.kernelSizeMax % 2 == 0,
+        f"{al}kernelSizeMin={kernel.kernelSizeMin} and kernelSizeMax="
+        f"{kernel.kernelSizeMax} must be odd, at least 3, and in order",
+    )
+    for name in ("alardSigGauss", "kernelSize"):
+        value, usual = getattr(kernel, name), getattr(type(kernel)(), name)
+        yield (
+            kernel.scaleByFwhm and value != usual,
+            f"{al}{name}={value} has no effect while scaleByFwhm is True; set {al}scaleByFwhm=False as well",
+        )
+    if not kernel.scaleByFwhm:
+        yield (
+            len(kernel.alardSigGauss) != kernel.alardNGauss or min(kernel.alardSigGauss) <= 0,
+            f"{al}alardSigGauss={list(kernel.alardSigGauss)} must hold "
+            f"alardNGauss={kernel.alardNGauss} sigmas over 0",
+        )
+        yield (
+            kernel.kernelSize < 3 or kernel.kernelSize % 2 == 0 or kernel.kernelSize > kernel.kernelSizeMax,
+            f"{al}kernelSize={kernel.kernelSize} must be odd, and from 3 to "
+            f"kernelSizeMax={kernel.kernelSizeMax}",
+        )
 
 
 def require_calexp_template(config: Config) -> None:

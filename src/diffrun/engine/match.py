@@ -11,6 +11,7 @@ import numpy as np
 from diffrun.engine import basis as al
 from diffrun.engine import candidates as stars
 from diffrun.engine import smoothpsf, solve
+from diffrun.engine.kernelstamps import cut
 from diffrun.engine.smoothpsf import FWHM_PER_SIGMA, SAME_SEEING, field_box
 from diffrun.engine.subtract import Pair
 from diffrun.files.afw.catalog import Catalog
@@ -22,6 +23,9 @@ _FIT_REACH, _FIT_HALF = 4.5, (10, 26)
 _MOST_CELLS = 8
 #: How many times as many candidates as wanted are looked at for their flux, and that again for their mask.
 _SHORTLIST = 4
+
+#: Fewer stars than this, and more of their light than this in the difference, are worth a warning.
+_FEW, _BAD_MATCH = 12, 0.1
 
 Config = Any
 Metadata = dict[str, Any]
@@ -63,24 +67,12 @@ def match(
 ) -> tuple[solve.Solution, Metadata]:
     """Fit the matching kernel to the candidates."""
     active = config.subtract.kernel.active
-    narrow, wide = sorted(sigmas)
-    plain, convolved = sigmas if pair.convolve_template else reversed(sigmas)
-    sharpens = convolved > plain * (1 + SAME_SEEING)
-    smallest = active.alardMinSigDeconv if sharpens else active.alardMinSig
-    widths = al.matching_sigmas(narrow, wide, smallest, active.alardNGauss, active.alardGaussBeta)
-    size = al.kernel_size(
-        widths,
-        FWHM_PER_SIGMA * wide,
-        active.kernelSizeFwhmScaling,
-        active.kernelSizeMin,
-        active.kernelSizeMax,
-    )
-    basis = al.gaussian_basis(size, widths, list(active.alardDegGauss))
+    basis, basis_facts = kernel_basis(sigmas, pair.convolve_template, active)
     log.info("Subtracting images")
     hidden = float(pair.noises[0].power.mean())
     target = pair.plain.replace(variance=pair.plain.variance * np.float32(hidden))
-    half = int(np.clip(_FIT_REACH * FWHM_PER_SIGMA * wide, *_FIT_HALF))
-    stamps = solve.cut(pair.convolved, target, chosen, basis, half)
+    half = int(np.clip(_FIT_REACH * FWHM_PER_SIGMA * max(sigmas), *_FIT_HALF))
+    stamps = cut(pair.convolved, target, chosen, basis, half)
     solution = solve.solve(
         stamps,
         basis,
@@ -89,25 +81,17 @@ def match(
         active.maxSpatialIterations,
         active.fitForBackground,
     )
-    used = int(solution.used.sum())
-    if solution.order < active.spatialKernelOrder:
-        log.warning(
-            "Only %d kernel candidates: the kernel varies with order %d, not %d",
-            used,
-            solution.order,
-            active.spatialKernelOrder,
-        )
+    warn(solution, log)
     task = "imageDifference:subtract"
     facts: Metadata = {
-        f"{task}.ALBasisNGauss": len(widths),
-        f"{task}.ALBasisDegGauss": list(active.alardDegGauss),
-        f"{task}.ALBasisSigGauss": widths,
-        f"{task}.ALKernelSize": size,
+        **{f"{task}.{name}": value for name, value in basis_facts.items()},
+        f"{task}.wing": bool(basis.has_wing and solution.kernel.coefficients[-1, 0]),
         f"{task}.spatialConditionNum": solution.condition,
         f"{task}.spatialKernelSum": float(solution.kernel.at(*smoothpsf.centre(solution.kernel.box)).sum()),
         f"{task}.spatialKernelOrder": solution.order,
+        f"{task}.spatialKernelSumOrder": solution.sum_order,
         f"{task}.nCandidates": len(chosen),
-        f"{task}.nCandidatesUsed": used,
+        f"{task}.nCandidatesUsed": int(solution.used.sum()),
         f"{task}.candidateChi2": float(np.median(solution.chi2[solution.used])),
         f"{task}.mismatch": solution.mismatch,
         f"{task}.convolved": "template" if pair.convolve_template else "science",
@@ -115,3 +99,44 @@ def match(
         f"{task}.templateFwhm": float(FWHM_PER_SIGMA * sigmas[1]),
     }
     return solution, facts
+
+
+def kernel_basis(
+    sigmas: tuple[float, ...], convolve_template: bool, active: Any
+) -> tuple[al.GaussianBasis, Metadata]:
+    """The basis of the kernel, by the rule or as the configuration lists it, and what to tell of it."""
+    if active.scaleByFwhm:
+        narrow, wide = sorted(sigmas)
+        plain, convolved = sigmas if convolve_template else reversed(sigmas)
+        sharpens = convolved > plain * (1 + SAME_SEEING)
+        smallest = active.alardMinSigDeconv if sharpens else active.alardMinSig
+        widths = al.matching_sigmas(narrow, wide, smallest, active.alardNGauss, active.alardGaussBeta)
+        bounds = active.kernelSizeMin, active.kernelSizeMax
+        size = al.kernel_size(widths, FWHM_PER_SIGMA * wide, active.kernelSizeFwhmScaling, *bounds)
+        wing = float(active.wingSigma)
+    else:
+        widths, size, wing = list(active.alardSigGauss), active.kernelSize, 0.0
+    facts: Metadata = {
+        "ALBasisNGauss": len(widths),
+        "ALBasisDegGauss": list(active.alardDegGauss),
+        "ALBasisSigGauss": widths,
+        "ALKernelSize": size,
+    }
+    return al.gaussian_basis(size, widths, list(active.alardDegGauss), wing), facts
+
+
+def warn(solution: solve.Solution, log: logging.Logger) -> None:
+    """Say so when the stars were few, or do not match."""
+    used = int(solution.used.sum())
+    if used < _FEW:
+        log.warning(
+            "Only %d kernel candidates: the kernel and the flux scale are uncertain; choose a template with "
+            "more stars in common, or lower subtract.kernel['AL'].detectionConfig.detThreshold",
+            used,
+        )
+    if solution.mismatch > _BAD_MATCH:
+        log.warning(
+            "Bright stars leave %.1f %% of their light in the difference: expect false sources at stars; "
+            "look at the WCS and the PSF of both images, or choose another template",
+            100 * solution.mismatch,
+        )

@@ -145,7 +145,7 @@ class PsfMatchConfig(Config):
     kernelSizeFwhmScaling = RangeField(
         dtype=float, default=6.0, min=1.0, doc="Side of the kernel in units of its largest sigma"
     )
-    kernelSizeMin = Field(dtype=int, default=21, doc="Smallest side of the kernel (px)")
+    kernelSizeMin = Field(dtype=int, default=35, doc="Smallest side of the kernel (px)")
     kernelSizeMax = Field(dtype=int, default=35, doc="Largest side of the kernel (px)")
     spatialModelType = ChoiceField(
         dtype=str,
@@ -216,6 +216,12 @@ class PsfMatchConfigAL(PsfMatchConfig):
         dtype=float, default=0.4, min=0.25, doc="Smallest sigma (px) in a deconvolution"
     )
     alardNGaussDeconv = RangeField(dtype=int, default=3, min=1, doc="Gaussians in a deconvolution")
+    wingSigma = RangeField(
+        dtype=float,
+        default=6.0,
+        min=0.0,
+        doc="Sigma (px) of one more Gaussian, of degree 0, for the wings; 0 for none. The engine's own",
+    )
 
     def setDefaults(self) -> None:
         super().setDefaults()
