@@ -76,17 +76,17 @@ def find(
 def without_background(raw: Exposure) -> tuple[Exposure, Preview, Bool]:
     """The difference without its smooth background, its significance, and where it is blank sky.
 
-    The background is taken in two passes, the second without what is a source.
+    The background is taken in two passes, the second without what is a source; off the image itself, which
+    nobody else has.
     """
-    clean = raw.mask == 0
-    image = residual_background(raw.image, clean, _BACKGROUND_CELL).taken_off(raw.image)
-    flat = raw.replace(image=image)
-    rough = preview(flat, flat.psf)
+    clean, image = raw.mask == 0, raw.image
+    residual_background(image, clean, _BACKGROUND_CELL).taken_off(image, image)
+    rough = preview(raw, raw.psf)
     blank = rough.below(_BLANK)
     blank &= clean
     rest = residual_background(image, blank, _BACKGROUND_CELL)
     rest.taken_off(image, image)
-    return flat, rough.moved(rest.largest), blank
+    return raw, rough.moved(rest.largest), blank
 
 
 def with_halos(difference: Exposure, science: Any, noise: float) -> Exposure:

@@ -86,22 +86,16 @@ class Subtraction:
         Whitened.
     science : `numpy.ndarray`, (ny, nx), float32
         The science image, whitened as the difference is; the matched template is what they differ by.
-    matched : `Exposure`
-        The template with the PSF of the difference before whitening, on the science image's scale.
-    matched_sky : `float`
-        Level of the sky in ``matched``; it is 0 in the others.
     science_share : `float`
         Part of the noise of a PSF flux on the difference that the science image brought.
     """
 
     difference: Exposure
     science: Any
-    matched: Exposure
-    matched_sky: float
     science_share: float
 
 
-def subtract(pair: Pair, kernel: LinearCombinationKernel, whiten: bool) -> Subtraction:
+def subtract(pair: Pair, kernel: LinearCombinationKernel, whiten: bool) -> tuple[Subtraction, Exposure]:
     """Convolve one image, subtract, whiten.
 
     With plain P and convolved C: D = ψ ⊗ (P - C ⊗ K), times -1 / gain when C is the science image, so that
@@ -117,6 +111,12 @@ def subtract(pair: Pair, kernel: LinearCombinationKernel, whiten: bool) -> Subtr
         Matching kernel.
     whiten : `bool`
         Apply the decorrelation (`diffrun.engine.decorrelate`).
+
+    Returns
+    -------
+    images : `Subtraction`
+    matched : `Exposure`
+        The template with its sky, on the science image's scale, with the PSF of the plain image.
     """
     whitening = decorrelate.whitening(kernel, *pair.noises, pair.border) if whiten else None
     whitening = whitening or decorrelate.identity(kernel.box)
@@ -150,12 +150,9 @@ def subtract(pair: Pair, kernel: LinearCombinationKernel, whiten: bool) -> Subtr
     difference = correlate(raw, psi, xy0, GOOD, ripples)
     del raw
     matched = matched + np.float32(sky)
-    return Subtraction(
-        base.replace(image=difference, variance=variance, psf=psf),
-        science,
+    return (
+        Subtraction(base.replace(image=difference, variance=variance, psf=psf), science, share),
         base.replace(image=matched, variance=matched_variance, psf=pair.plain_psf, filter=band),
-        sky,
-        share,
     )
 
 

@@ -72,9 +72,11 @@ def run(inputs: Inputs, config: Config, log: logging.Logger, hand: Hand) -> None
     chosen = choose(pair, sigmas, inputs.science_sources, config, log)
     solution, basis_facts = match(pair, sigmas, chosen, config, log)
     hand("kernel", solution.kernel)
-    images = subtract(pair, solution.kernel, config.doDecorrelation)
-    hand("matchedExp", with_missing(images.matched))
+    images, matched = subtract(pair, solution.kernel, config.doDecorrelation)
+    hand("matchedExp", with_missing(matched))
+    del matched
     difference, sources, detection_facts = find(images, inputs.source_id_base, config, log)
+    del images
     hand("diaSrc", sources)
     hand("differenceExp", with_missing(difference))
     hand("metadata", {**basis_facts, **detection_facts})
@@ -159,11 +161,11 @@ def convolves_template(sigmas: tuple[float, ...], config: Config, log: logging.L
 
 
 def with_missing(exposure: Exposure) -> Exposure:
-    """An exposure for the file: NaN in image and variance where there is no data."""
+    """An exposure for the file: NaN in image and variance where there is no data.
+
+    They are put into its own planes, which nobody else has.
+    """
     missing = exposure.has("NO_DATA")
-    if not missing.any():
-        return exposure
-    nan = np.float32("nan")
-    return exposure.replace(
-        image=np.where(missing, nan, exposure.image), variance=np.where(missing, nan, exposure.variance)
-    )
+    for plane in (exposure.image, exposure.variance):
+        np.copyto(plane, np.float32("nan"), where=missing)
+    return exposure
