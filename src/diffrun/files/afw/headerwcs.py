@@ -25,6 +25,7 @@ _CARDS = re.compile(
 )
 _TAN = {("RA---TAN", "DEC--TAN"), ("RA---TAN-SIP", "DEC--TAN-SIP")}
 _STEPS = 100
+_SAME = 0.01  # pixels
 
 
 @dataclass(frozen=True)
@@ -93,17 +94,17 @@ def read(header: Mapping[str, Any], xy0: tuple[int, int]) -> Wcs:
     from astropy.wcs import WCS
     from astropy.wcs.utils import wcs_to_celestial_frame
 
-    cards = fits.Header([(name, value) for name, value in header.items() if _CARDS.fullmatch(name)])
+    cards = _tpv({name: value for name, value in header.items() if _CARDS.fullmatch(name)})
     try:
-        inner = WCS(cards, naxis=2, relax=True)
+        inner = WCS(fits.Header(cards), naxis=2, relax=True)
         sky = bool(inner.has_celestial)
         frame = _dated(wcs_to_celestial_frame(inner), inner.wcs.mjdobs) if sky else None
         made = FitsWcs(inner, xy0, frame)
-        numbers = made.pixel_to_sky(*np.array([xy0], float).T) if sky else (np.array([np.nan]),)
+        there = sky and _goes_both_ways(made)
     except Exception as error:
         reason = " ".join(str(error).split())[:120]
         raise DataError(f"the image's WCS is not understood: {reason}", worlds.NO_WCS) from error
-    if not np.isfinite(numbers).all():
+    if not there:
         kinds = ", ".join(str(header.get(name, "nothing")).strip() for name in ("CTYPE1", "CTYPE2"))
         raise DataError(f"the image's WCS has CTYPE {kinds}, and gives no sky", worlds.NO_WCS)
     return made
@@ -123,6 +124,27 @@ def _plain(header: Mapping[str, Any]) -> bool:
         and not any(re.fullmatch(r"PV[12]_\d+", name) for name in header)
         and worlds.frame(header)[0] in ("ICRS", "FK5")
     )
+
+
+def _tpv(cards: dict[str, Any]) -> dict[str, Any]:
+    """TPV with the factors of 1 that may be left out, and SCAMP's name for it, TAN, corrected."""
+    kinds = [str(cards.get(name, "")).strip() for name in ("CTYPE1", "CTYPE2")]
+    # The standard's TAN has at most PV1_0 to PV1_4, which place its reference point.
+    scamp = kinds == ["RA---TAN", "DEC--TAN"] and any(
+        re.fullmatch(r"PV2_\d+|PV1_([5-9]|\d\d+)", n) for n in cards
+    )
+    if scamp:
+        cards = cards | {"CTYPE1": "RA---TPV", "CTYPE2": "DEC--TPV"}
+    elif kinds != ["RA---TPV", "DEC--TPV"]:
+        return cards
+    return {"PV1_1": 1.0, "PV2_1": 1.0} | cards
+
+
+def _goes_both_ways(wcs: FitsWcs) -> bool:
+    """Whether the first pixels have places on the sky, and those lead back to them."""
+    x, y = np.array([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]) + np.array(wcs.xy0)[:, np.newaxis]
+    back_x, back_y = wcs.sky_to_pixel(*wcs.pixel_to_sky(x, y))
+    return bool((np.hypot(back_x - x, back_y - y) < _SAME).all())
 
 
 def _dated(frame: Any, mjd: float) -> Any:
