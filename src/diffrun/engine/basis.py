@@ -55,18 +55,18 @@ class GaussianBasis:
         flat = self.images.reshape(len(self.mixing), -1)
         return np.asarray(flat @ flat.T)
 
-    def bands(self, side: int) -> NDArray[np.float32]:
+    def bands(self, side: int) -> Array:
         """Each factor as the matrix that correlates a column of ``side`` pixels, (n_factors, width, side)."""
         width = side - self.size + 1
-        bands = np.zeros((len(self.factors), width, side), np.float32)
+        bands = np.zeros((len(self.factors), width, side))
         for row in range(width):
             bands[:, row, row : row + self.size] = self.factors
         return bands
 
-    def correlate(
-        self, stamp: NDArray[np.float32], bands: NDArray[np.float32], pixels: NDArray[np.intp]
-    ) -> NDArray[np.float32]:
-        """A stamp correlated with every basis image, (bases, pixels), in single precision.
+    def correlate(self, stamp: NDArray[np.float32], bands: Array, pixels: NDArray[np.intp]) -> Array:
+        """A stamp correlated with every basis image, (bases, pixels).
+
+        In double precision: in single precision the kernel would depend on the library's own order of sums.
 
         Parameters
         ----------
@@ -78,7 +78,7 @@ class GaussianBasis:
         """
         in_y = bands @ stamp
         raw = in_y[self.pairs[:, 0]] @ bands[self.pairs[:, 1]].transpose(0, 2, 1)
-        return np.asarray(self.mixing.astype(np.float32) @ raw.reshape(len(raw), -1)[:, pixels])
+        return np.asarray(self.mixing @ raw.reshape(len(raw), -1)[:, pixels])
 
 
 def gaussian_basis(

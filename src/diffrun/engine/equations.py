@@ -142,6 +142,14 @@ class Field:
         values = scipy.linalg.solve(matrix, self.vector.ravel()[at], assume_a="pos", check_finite=False)
         return _filled(values, at, free.shape)
 
+    def error(self, free: NDArray[np.bool_]) -> float:
+        """Standard error of the first coefficient, the kernel sum, if the weights are inverse variances."""
+        at = np.flatnonzero(free.ravel())
+        matrix, first = _square(self.matrix, at), np.zeros(len(at))
+        matrix[np.diag_indices(len(at))] *= 1 + _RIDGE
+        first[0] = 1.0
+        return float(np.sqrt(scipy.linalg.solve(matrix, first, assume_a="pos", check_finite=False)[0]))
+
 
 def _square(matrix: Array, at: NDArray[np.intp]) -> Array:
     """The rows and columns of some unknowns."""

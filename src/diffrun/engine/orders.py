@@ -31,6 +31,8 @@ _LEAST = 1
 _MOST = 100.0
 #: A higher order must predict better by more than so many standard errors.
 _TIE = 1.0
+#: Largest standard error of the kernel sum with which a wing is believed.
+_SUM_ERROR = 0.003
 
 
 class Orders(NamedTuple):
@@ -69,8 +71,8 @@ def choose_orders(
     """The lowest orders, of the kernel up to ``wanted``, that predict the candidates as well as any.
 
     The order of the kernel rises as long as the next one predicts better, while sum and wing are free; then
-    the order of the sum falls as long as that costs nothing. The wing stays unless it does harm: few stars
-    see it, but without it the kernel sum is low.
+    the order of the sum falls as long as that costs nothing. The wing stays unless it does harm, if the stars
+    determine the kernel sum with it: few of them see it, but without it the kernel sum is low.
 
     Parameters
     ----------
@@ -101,7 +103,8 @@ def choose_orders(
             best = simpler
             break
     bare = best._replace(wing=False)
-    return bare if folds.better(bare, best) else best
+    vague = folds.sum_error(best) > _SUM_ERROR
+    return bare if vague or folds.better(bare, best) else best
 
 
 class Folds:
@@ -112,12 +115,13 @@ class Folds:
     ) -> None:
         self._made, self._share, self._terms, self._basis = made, share, terms, basis
         self._members = members
-        whole, gram = over_field(made, share, terms, basis.gram), basis.gram
+        gram = basis.gram
+        self._whole = over_field(made, share, terms, gram)
         self._rests = []
         for mine in members:
             part = np.zeros(len(share))
             part[mine] = share[mine]
-            self._rests.append(whole.without(over_field(made, part, terms, gram)))
+            self._rests.append(self._whole.without(over_field(made, part, terms, gram)))
         self._left: dict[Orders, Array] = {}
 
     @classmethod
@@ -125,6 +129,10 @@ class Folds:
         """Folds with bright and faint candidates alike."""
         ordered = used[np.argsort(-made.square[used] * share[used], kind="stable")]
         return cls(made, share, terms, basis, [ordered[i::_FOLDS] for i in range(_FOLDS)])
+
+    def sum_error(self, orders: Orders) -> float:
+        """Standard error of the kernel sum from all candidates."""
+        return self._whole.error(orders.free(self._basis, self._terms.shape[1]))
 
     def better(self, orders: Orders, than: Orders) -> bool:
         """Whether some orders predict the candidates left out better than simpler ones."""
