@@ -8,6 +8,7 @@ import io
 import os
 import signal
 import time
+import tracemalloc
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,6 +28,7 @@ from diffrun.files.afw.psf import KernelPsf
 from diffrun.files.afw.reader import read_exposure, read_kernel, read_summary
 from diffrun.files.afw.wcs import TanSipWcs
 from diffrun.files.afw.writer import write_exposure, write_kernel
+from diffrun.files.fitswrite import Image, to_bytes
 
 
 def kernel(rng: np.random.Generator) -> LinearCombinationKernel:
@@ -80,10 +82,10 @@ def test_astropy_finds_every_checksum_right(products: Path) -> None:
 def test_checksums_of_random_bytes_agree_with_astropy() -> None:
     rng = np.random.default_rng(0)
     for size in (1, 100, 1440, 5000):
-        hdu = fits.ImageHDU(rng.integers(0, 65536, size).astype(np.uint16))
-        stream = io.BytesIO(door.to_bytes([fits.PrimaryHDU(), hdu]))
+        pixels = rng.integers(0, 65536, (size, 1)).astype(np.uint16)
+        stream = io.BytesIO(to_bytes([Image([]), Image([], pixels)]))
         with fits.open(stream, checksum=True) as hdus:
-            assert np.array_equal(hdus[1].data, hdu.data)
+            assert np.array_equal(hdus[1].data, pixels)
 
 
 def test_the_same_data_give_the_same_bytes(
@@ -261,3 +263,30 @@ def test_looking_reads_no_pixel_and_is_quick(products: Path) -> None:
     start = time.perf_counter()
     door.check(products / "exposure.fits")
     assert time.perf_counter() - start < 0.1
+
+
+def test_missing_pixels_are_nan_in_the_file(exposure: Exposure, tmp_path: Path) -> None:
+    write_exposure(tmp_path / "exposure.fits", exposure, missing=("NO_DATA",))
+    with fits.open(tmp_path / "exposure.fits", checksum=True) as hdus:
+        missing = (exposure.mask & exposure.bits("NO_DATA")) != 0
+        assert missing.any()
+        for number, plane in ((1, exposure.image), (3, exposure.variance)):
+            assert np.array_equal(hdus[number].data, np.where(missing, np.nan, plane), equal_nan=True)
+        assert np.array_equal(hdus[2].data, exposure.mask)
+    assert np.isfinite(exposure.image).all()
+
+
+def test_reading_takes_little_more_than_the_planes_and_writing_next_to_nothing(tmp_path: Path) -> None:
+    planes = [np.ones((1500, 1000), dtype) for dtype in (np.float32, np.int32, np.float32)]
+    planes[1] *= 1 << 7
+    exposure = Exposure(*planes, None, planes={"ODD": 7})
+    tracemalloc.start()
+    try:
+        write_exposure(tmp_path / "exposure.fits", exposure, missing=("NO_DATA",))
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+        tracemalloc.reset_peak()
+        back = read_exposure(tmp_path / "exposure.fits")
+        assert tracemalloc.get_traced_memory()[1] < 1.45 * 3 * planes[0].nbytes
+    finally:
+        tracemalloc.stop()
+    assert (back.mask == 1 << back.planes["ODD"]).all()

@@ -12,7 +12,7 @@ import pytest
 from astropy.io import fits
 
 from diffrun.errors import DataError
-from diffrun.files import fits as door
+from diffrun.files import fitsread
 from diffrun.files.afw.archive import Archive
 from diffrun.files.afw.catalog import Catalog, Field, read_catalog, write_catalog
 from diffrun.files.afw.footprints import Footprint, read, read_footprints
@@ -41,7 +41,7 @@ def test_the_stacks_own_dump(shared_data: Path) -> None:
 
 def test_a_footprint_of_old(shared_data: Path) -> None:
     """What the stack's own test says of this file: spans, peaks, box, area, centroid."""
-    with door.open_hdus(shared_data / "afw" / "preSpanSetsFootprint.fits") as hdus:
+    with fitsread.opened(shared_data / "afw" / "preSpanSetsFootprint.fits") as hdus:
         found = read(Archive.read(hdus, 1), 1)
     y, x0, x1 = found.spans.T
     assert (len(found.spans), len(found.peaks_x), int((x1 - x0 + 1).sum())) == (303, 48, 15738)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from diffrun.errors import DataError
-from diffrun.files import fits as door
+from diffrun.files import fitsread
 from diffrun.files.afw import skywcs
 from diffrun.files.afw.archive import Archive
 
@@ -28,7 +28,7 @@ NAMES = (
 
 def content(path: Path) -> bytes:
     """The stored bytes of a file's WCS."""
-    with door.open_hdus(path) as hdus:
+    with fitsread.opened(path) as hdus:
         archive = Archive.read(hdus, hdus[0].header["AR_HDU"] - 1)
         return bytes(archive.row(hdus[0].header["SKYWCS_ID"])["wcs"])
 

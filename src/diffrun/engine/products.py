@@ -148,7 +148,7 @@ class Writer:
     def _put(self, name: str, product: Any) -> None:
         path = self._output / relative(f"{self._prefix}_{name}", self._science)
         if isinstance(product, Exposure):
-            write_exposure(path, product)
+            write_exposure(path, product, missing=("NO_DATA",))
         elif isinstance(product, Catalog):
             write_catalog(path, product)
         elif isinstance(product, LinearCombinationKernel):

@@ -73,12 +73,12 @@ def run(inputs: Inputs, config: Config, log: logging.Logger, hand: Hand) -> None
     solution, basis_facts = match(pair, sigmas, chosen, config, log)
     hand("kernel", solution.kernel)
     images, matched = subtract(pair, solution.kernel, config.doDecorrelation)
-    hand("matchedExp", with_missing(matched))
+    hand("matchedExp", matched)
     del matched
     difference, sources, detection_facts = find(images, inputs.source_id_base, config, log)
     del images
     hand("diaSrc", sources)
-    hand("differenceExp", with_missing(difference))
+    hand("differenceExp", difference)
     hand("metadata", {**basis_facts, **detection_facts})
 
 
@@ -158,14 +158,3 @@ def convolves_template(sigmas: tuple[float, ...], config: Config, log: logging.L
     name = "template" if sharper else "science image"
     log.warning("Convolving the %s, which is the sharper: %s", name, widths)
     return bool(sharper)
-
-
-def with_missing(exposure: Exposure) -> Exposure:
-    """An exposure for the file: NaN in image and variance where there is no data.
-
-    They are put into its own planes, which nobody else has.
-    """
-    missing = exposure.has("NO_DATA")
-    for plane in (exposure.image, exposure.variance):
-        np.copyto(plane, np.float32("nan"), where=missing)
-    return exposure

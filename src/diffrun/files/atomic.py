@@ -7,7 +7,7 @@ import errno
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -38,12 +38,26 @@ def write_bytes(path: Path, data: bytes | bytearray | memoryview) -> None:
         If the file cannot be written for any other reason.
     """
     view = memoryview(data).cast("B")
-    with _explained(path, view.nbytes):
+    write_pieces(path, view.nbytes, [(0, view)])
+
+
+def write_pieces(path: Path, size: int, pieces: Iterable[tuple[int, bytes | bytearray | memoryview]]) -> None:
+    """Write a file as `write_bytes` does, from pieces that need not all be there at the same time.
+
+    Parameters
+    ----------
+    path : `pathlib.Path`
+    size : `int`
+        Bytes of the whole file.
+    pieces : iterable of (`int`, `bytes`)
+        Each with the byte at which it begins; together they fill the file.
+    """
+    with _explained(path, size):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name[:200]}.{secrets.token_hex(6)}.tmp")
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         try:
-            _write_all(descriptor, view)
+            _write_all(descriptor, pieces)
             # Path.replace and os.replace are one system call; nothing may come between it and the fsync.
             temporary.replace(path)
         except BaseException:
@@ -80,12 +94,13 @@ def publish_folder(temporary: Path, final: Path) -> None:
         _sync_folder(final.parent)
 
 
-def _write_all(descriptor: int, view: memoryview) -> None:
+def _write_all(descriptor: int, pieces: Iterable[tuple[int, bytes | bytearray | memoryview]]) -> None:
     """Write, fsync and close, where the error of each counts."""
     try:
-        written = 0
-        while written < view.nbytes:
-            written += os.write(descriptor, view[written:])
+        for start, piece in pieces:
+            view, written = memoryview(piece), 0
+            while written < view.nbytes:
+                written += os.pwrite(descriptor, view[written:], start + written)
         os.fsync(descriptor)
     except BaseException:
         os.close(descriptor)

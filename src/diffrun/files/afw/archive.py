@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from astropy.io import fits
 from numpy.typing import NDArray
 
 from diffrun.errors import DataError
-from diffrun.files import fits as door
+from diffrun.files.fitsread import Hdu
+from diffrun.files.fitswrite import Table
 
 #: One table row as ``{column: (FITS format, value)}``.
 Row = dict[str, tuple[str, Any]]
@@ -40,7 +40,7 @@ class Archive:
     objects: dict[int, tuple[str, list[NDArray[Any]]]]
 
     @classmethod
-    def read(cls, hdus: fits.HDUList, index: int) -> Archive:
+    def read(cls, hdus: Sequence[Hdu], index: int) -> Archive:
         """Read the archive whose index is HDU ``index`` (counted from 0).
 
         Raises
@@ -48,8 +48,7 @@ class Archive:
         diffrun.errors.DataError
             If it is not an archive or its index points outside its tables.
         """
-        header = hdus[index].header if 0 < index < len(hdus) else {}
-        if header.get("EXTTYPE") != "ARCHIVE_INDEX":
+        if not 0 < index < len(hdus) or hdus[index].header.get("EXTTYPE") != "ARCHIVE_INDEX":
             raise DataError(f"HDU {index} is no archive index", _ANEW)
         rows = raw_rows(hdus[index])
         tables: dict[int, NDArray[Any]] = {}
@@ -133,7 +132,7 @@ class ArchiveWriter:
             self.tables[table].rows.extend(rows)
         return number
 
-    def hdus(self) -> list[door.Table]:
+    def hdus(self) -> list[Table]:
         """The index and the tables."""
         names = ("id", "cat.archive", "cat.persistable", "row0", "nrows")
         columns = [*((name, "1J") for name in names), ("name", "64A"), ("module", "64A")]
@@ -162,41 +161,23 @@ class ArchiveWriter:
         return len(self.tables) - 1
 
 
-def raw_rows(hdu: Any) -> NDArray[Any]:
-    """A table's rows as they stand in the file, without astropy's conversions.
+def raw_rows(hdu: Hdu) -> NDArray[Any]:
+    """A table's rows as they stand in the file.
 
     A field of variable length becomes an object: the array's bytes, big-endian and not moved by TZERO.
     """
-    if not isinstance(hdu, fits.BinTableHDU):
-        raise DataError("HDU is no table", _ANEW)
-    types = hdu.columns.dtype
-    if hdu.header["NAXIS2"] == 0:
-        return np.zeros(0, types)
-    rows = np.asarray(hdu.data.view(np.ndarray))
-    variable = {}
-    for name, form in zip(hdu.columns.names, hdu.columns.formats, strict=True):
-        match = _VARIABLE.match(form)
-        if match:
-            variable[name] = match.group(1)
-    if not variable:
+    rows = hdu.rows()
+    names = rows.dtype.names or ()
+    forms = {name: str(hdu.header[f"TFORM{n}"]) for n, name in enumerate(names, 1)}
+    variable = {name: match[1] for name, form in forms.items() if (match := _VARIABLE.match(form))}
+    if not variable or not len(rows):
         return rows
-    parts = [(name, "O") if name in variable else (name, types[name]) for name in types.names]
+    parts = [(name, "O") if name in variable else (name, rows.dtype[name]) for name in names]
     opened = np.zeros(len(rows), parts)
-    heap = _heap(hdu)
-    for name in types.names:
+    heap = hdu.heap()
+    for name in names:
         opened[name] = _fetched(heap, rows[name], variable[name]) if name in variable else rows[name]
     return opened
-
-
-def _heap(hdu: Any) -> bytes:
-    """What lies behind a table's rows."""
-    rows = hdu.header["NAXIS1"] * hdu.header["NAXIS2"]
-    start = hdu.header.get("THEAP", rows)
-    place, end = hdu.fileinfo(), rows + hdu.header["PCOUNT"]
-    if not rows <= start <= end:
-        raise DataError("a table's heap lies outside its data", _ANEW)
-    place["file"].seek(place["datLoc"] + start)
-    return bytes(place["file"].read(end - start))
 
 
 def _fetched(heap: bytes, places: NDArray[Any], code: str) -> list[bytes]:
@@ -211,7 +192,7 @@ def _fetched(heap: bytes, places: NDArray[Any], code: str) -> list[bytes]:
     return found
 
 
-def _hdu(table: _Table, kind: str, number: int, cards: list[tuple[str, Any]]) -> door.Table:
+def _hdu(table: _Table, kind: str, number: int, cards: list[tuple[str, Any]]) -> Table:
     """One archive table."""
     names = [(column, _dtype(form)) for column, form in table.shape]
     rows = np.zeros(len(table.rows), np.dtype(names))
@@ -222,7 +203,7 @@ def _hdu(table: _Table, kind: str, number: int, cards: list[tuple[str, Any]]) ->
     for n, (column, form) in enumerate(table.shape, 1):
         head += [(f"TTYPE{n}", column), (f"TFORM{n}", form), (f"TCCLS{n}", _field_class(table, column))]
     head += [("EXTNAME", table.name), ("EXTTYPE", kind), ("AR_CATN", number)]
-    return door.Table(head + cards, rows)
+    return Table(head + cards, rows)
 
 
 def _field_class(table: _Table, column: str) -> str:

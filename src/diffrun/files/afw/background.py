@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from astropy.io import fits
 from numpy.typing import NDArray
 
 from diffrun.errors import DataError
-from diffrun.files import fits as door
+from diffrun.files import fitsread
 from diffrun.files.afw.exposure import DEFAULT_PLANES
 from diffrun.files.afw.kernel import chebyshev_terms
 from diffrun.files.atomic import write_bytes
+from diffrun.files.fitswrite import Image, to_bytes
 
 Array = NDArray[np.float64]
 #: Rows that are joined at a time.
@@ -133,7 +133,7 @@ def read_background(path: Path) -> Background:
     diffrun.errors.DataError
         If the file is damaged, or a layer is of a kind that cannot be evaluated.
     """
-    with door.reading(path), door.open_hdus(path) as hdus:
+    with fitsread.opened(path) as hdus:
         if len(hdus) % 3 or not all(hdu.is_image and len(hdu.shape) == 2 for hdu in hdus):
             raise DataError(f"there are {len(hdus)} HDUs, not three images a layer", _ANEW)
         return Background(tuple(_layer(hdus[n], hdus[n + 2]) for n in range(0, len(hdus), 3)))
@@ -141,17 +141,14 @@ def read_background(path: Path) -> Background:
 
 def background_to_bytes(background: Background) -> bytearray:
     """The file of a background, readable by afw 12.1 and today's; the same for the same background."""
-    hdus: list[Any] = []
+    hdus = []
     for layer in background.layers:
         blank = np.zeros(layer.statistics.shape, np.uint16)
         for pixels in (layer.statistics.astype(np.float32), blank, layer.variance.astype(np.float32)):
-            hdu = fits.ImageHDU(pixels) if hdus else fits.PrimaryHDU(pixels)
-            _describe(hdu.header, layer)
-            if pixels is blank:
-                for name, bit in DEFAULT_PLANES.items():
-                    hdu.header[f"MP_{name}" if len(name) <= 5 else f"HIERARCH MP_{name}"] = bit
-            hdus.append(hdu)
-    return door.to_bytes(hdus)
+            planes = DEFAULT_PLANES if pixels is blank else {}
+            cards = [*_described(layer), *((f"MP_{name}", bit) for name, bit in planes.items())]
+            hdus.append(Image(cards, pixels))
+    return to_bytes(hdus)
 
 
 def write_background(path: Path, background: Background) -> None:
@@ -182,8 +179,8 @@ def _layer(statistics: Any, variance: Any) -> Layer:
     ):
         raise DataError(f"a background of {box[2]} x {box[3]} pixels has bins {statistics.shape}", _ANEW)
     return Layer(
-        np.array(statistics.data, np.float32),
-        np.array(variance.data, np.float32),
+        np.asarray(statistics.pixels(), np.float32),
+        np.asarray(variance.pixels(), np.float32),
         (box[0], box[1], box[2], box[3]),
         style or "AKIMA_SPLINE",
         orders[0] if approximation == _CHEBYSHEV else None,
@@ -191,22 +188,22 @@ def _layer(statistics: Any, variance: Any) -> Layer:
     )
 
 
-def _describe(header: fits.Header, layer: Layer) -> None:
+def _described(layer: Layer) -> list[tuple[str, Any]]:
     """The cards by which afw knows a layer."""
     order = -1 if layer.order is None else layer.order
-    header["HIERARCH INTERPSTYLE"] = STYLES[layer.style]
-    header["HIERARCH UNDERSAMPLESTYLE"] = _REDUCE_INTERP_ORDER
-    header["HIERARCH APPROXSTYLE"] = _UNKNOWN if layer.order is None else _CHEBYSHEV
-    header["HIERARCH APPROXORDERX"] = order
-    header["HIERARCH APPROXORDERY"] = order
-    header["HIERARCH APPROXWEIGHTING"] = layer.weighting
-    for name, value in zip(("BKGD_X0", "BKGD_Y0", "BKGD_WIDTH", "BKGD_HEIGHT"), layer.box, strict=True):
-        header[name if len(name) <= 8 else f"HIERARCH {name}"] = value
+    cards: list[tuple[str, Any]] = [
+        ("INTERPSTYLE", STYLES[layer.style]),
+        ("UNDERSAMPLESTYLE", _REDUCE_INTERP_ORDER),
+        ("APPROXSTYLE", _UNKNOWN if layer.order is None else _CHEBYSHEV),
+        ("APPROXORDERX", order),
+        ("APPROXORDERY", order),
+        ("APPROXWEIGHTING", layer.weighting),
+        *zip(("BKGD_X0", "BKGD_Y0", "BKGD_WIDTH", "BKGD_HEIGHT"), layer.box, strict=True),
+    ]
     for axis in (1, 2):
-        header[f"CTYPE{axis}A"] = "LINEAR"
-        header[f"CRPIX{axis}A"] = 1
-        header[f"CRVAL{axis}A"] = 0
-        header[f"CUNIT{axis}A"] = "PIXEL"
+        cards += [(f"CTYPE{axis}A", "LINEAR"), (f"CRPIX{axis}A", 1), (f"CRVAL{axis}A", 0)]
+        cards += [(f"CUNIT{axis}A", "PIXEL")]
+    return cards
 
 
 def _bin_centres(length: int, bins: int) -> Array:

@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
+import bisect
 import datetime
 import re
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +18,12 @@ from diffrun.files.afw.exposure import DEFAULT_PLANES
 _DATE = re.compile(r"(\d{4})-?(\d\d)-?(\d\d)T(\d\d):?(\d\d):?(\d\d)(\.\d{1,9})?(Z?)")
 _MJD_EPOCH = datetime.date(1858, 11, 17).toordinal()
 _DAY = 86400 * 10**9
+#: Months (year 100 + month) that began with a new TAI - UTC: 10 s, then 1 s more each (IERS Bulletin C).
+_LEAPS = (
+    *(1972_01, 1972_07, *range(1973_01, 1981_01, 100), 1981_07, 1982_07, 1983_07, 1985_07, 1988_01, 1990_01),
+    *(1991_01, 1992_07, 1993_07, 1994_07, 1996_01, 1997_07, 1999_01, 2006_01, 2009_01, 2012_07, 2015_07),
+    2017_01,
+)
 _LAST_BIT = 31
 _MAX_PLANES = 31  # the sign bit of int32 is left alone
 _OWN = re.compile(
@@ -124,8 +130,10 @@ def renumber(mask: NDArray[np.int32], bits: Mapping[str, int]) -> tuple[NDArray[
     if sum(1 << old for old, _ in moves) == used and all(old == new for old, new in moves):
         return mask, planes
     moved = np.zeros(mask.shape, np.uint32)
-    for old, new in moves:
-        moved |= ((mask.view(np.uint32) >> np.uint32(old)) & np.uint32(1)) << np.uint32(new)
+    for top in range(0, len(mask), 64):  # by bands: no plane in between
+        band = mask[top : top + 64].view(np.uint32)
+        for old, new in moves:
+            moved[top : top + 64] |= ((band >> np.uint32(old)) & np.uint32(1)) << np.uint32(new)
     return moved.view(np.int32), planes
 
 
@@ -150,9 +158,6 @@ def _iso(nanoseconds: int) -> str:
 
 def _leap(nanoseconds: int) -> int:
     """TAI - UTC in whole seconds on that day; 0 before 1972."""
-    import erfa  # astropy's own; loaded only for files that give UTC
-
     date = datetime.date.fromordinal(nanoseconds // _DAY + _MJD_EPOCH)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", erfa.ErfaWarning)
-        return round(float(erfa.dat(date.year, date.month, date.day, 0.0))) if date.year >= 1972 else 0
+    passed = bisect.bisect(_LEAPS, date.year * 100 + date.month)
+    return passed + 9 if passed else 0

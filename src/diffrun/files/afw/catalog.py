@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from astropy.io import fits
 from numpy.typing import NDArray
 
 from diffrun.errors import DataError
-from diffrun.files import fits as door
+from diffrun.files import fitsread
 from diffrun.files.afw import cards, footprints
 from diffrun.files.atomic import write_bytes
+from diffrun.files.fitsheader import Header
+from diffrun.files.fitswrite import Image, Table, to_bytes
 
 #: Field types and their FITS codes; a Flag is a bit of the column ``flags``, an Angle is in radians.
 _CODES = {"D": "D", "F": "E", "I": "J", "L": "K", "U": "I", "B": "B", "Angle": "D"}
@@ -140,8 +141,8 @@ def read_catalog(path: Path) -> Catalog:
     diffrun.errors.DataError
         If the file is damaged or is no afw catalogue of these versions.
     """
-    with door.reading(path), door.open_hdus(path) as hdus:
-        if len(hdus) < 2 or not isinstance(hdus[1], fits.BinTableHDU):
+    with fitsread.opened(path) as hdus:
+        if len(hdus) < 2 or not hdus[1].is_table:
             raise DataError("there is no table in HDU 1", "give a catalogue written by the stack")
         header = hdus[1].header
         version = int(header.get("AFW_TABLE_VERSION", 0 if "AFW_TYPE" in header else 3))
@@ -187,7 +188,7 @@ def catalog_to_bytes(catalog: Catalog) -> bytearray:
     head += [(_keyword(name), value) for name, value in catalog.metadata.items()]
     head += [("AR_HDU", 3)] if archive else []
     head += [("AFW_TYPE", "SOURCE"), (_keyword("AFW_TABLE_VERSION"), _VERSION)]
-    return door.to_bytes([fits.PrimaryHDU(), door.Table(head, rows), *archive])
+    return to_bytes([Image([]), Table(head, rows), *archive])
 
 
 def write_catalog(path: Path, catalog: Catalog) -> None:
@@ -201,9 +202,9 @@ def write_catalog(path: Path, catalog: Catalog) -> None:
     write_bytes(path, catalog_to_bytes(catalog))
 
 
-def _catalog(hdu: fits.BinTableHDU) -> Catalog:
+def _catalog(hdu: fitsread.Hdu) -> Catalog:
     """The fields, flags, aliases and cards of a table HDU."""
-    header, rows = hdu.header, _rows(hdu)
+    header, rows = hdu.header, hdu.rows()
     names = rows.dtype.names or ()
     flag_column = int(header.get("FLAGCOL", 0))
     fields: list[Field] = []
@@ -220,19 +221,12 @@ def _catalog(hdu: fits.BinTableHDU) -> Catalog:
     return Catalog(_ordered(fields), columns, aliases, kept)
 
 
-def _rows(hdu: fits.BinTableHDU) -> NDArray[Any]:
-    """The rows as they stand in the file: bits packed, integers not moved by TZERO."""
-    if hdu.header["NAXIS2"] == 0:
-        return np.zeros(0, hdu.columns.dtype)
-    return np.asarray(hdu.data.view(np.ndarray))
-
-
 def _ordered(fields: Iterable[Field]) -> list[Field]:
     """Values before flags, so that a catalogue read can be written: the key fields come first."""
     return sorted(fields, key=lambda f: f.type == "Flag")
 
 
-def _flags(header: fits.Header, raw: NDArray[Any]) -> list[tuple[Field, NDArray[Any]] | None]:
+def _flags(header: Header, raw: NDArray[Any]) -> list[tuple[Field, NDArray[Any]] | None]:
     """The flags of the bit column; the first is the highest bit of the first byte."""
     # No -1 here: it cannot be found for a table without rows.
     packed = raw.reshape(len(raw), int(np.prod(raw.shape[1:])))
@@ -246,7 +240,7 @@ def _flags(header: fits.Header, raw: NDArray[Any]) -> list[tuple[Field, NDArray[
     return found
 
 
-def _field(header: fits.Header, number: int, raw: NDArray[Any]) -> tuple[Field, NDArray[Any]] | None:
+def _field(header: Header, number: int, raw: NDArray[Any]) -> tuple[Field, NDArray[Any]] | None:
     """One column as a field; `None` for one of variable length or of a kind afw skips."""
     match = _FORM.match(str(header[f"TFORM{number}"]).strip())
     code = match.group(2) if match else ""
@@ -256,7 +250,7 @@ def _field(header: fits.Header, number: int, raw: NDArray[Any]) -> tuple[Field, 
     if header.get(f"TCCLS{number}", "").strip() == "Angle":
         kind = "Angle"
     name, unit = str(header[f"TTYPE{number}"]), str(header.get(f"TUNIT{number}", ""))
-    doc = str(header.get(f"TDOC{number}", header.comments[f"TTYPE{number}"]))
+    doc = str(header.get(f"TDOC{number}", header.comment(f"TTYPE{number}")))
     if kind == "String":
         return Field(name, kind, unit, doc), np.char.decode(np.char.rstrip(raw, b" \0"), "ascii")
     if kind == "U":
@@ -264,7 +258,7 @@ def _field(header: fits.Header, number: int, raw: NDArray[Any]) -> tuple[Field, 
     return Field(name, kind, unit, doc), np.ascontiguousarray(raw, _DTYPES[kind])
 
 
-def _pairs(header: fits.Header) -> Iterable[tuple[str, str]]:
+def _pairs(header: Header) -> Iterable[tuple[str, str]]:
     """The aliases and their targets."""
     for card in header.cards:
         if card.keyword == "ALIAS" and ":" in str(card.value):

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from astropy.io import fits
 from numpy.typing import NDArray
 
 from diffrun.errors import DataError
-from diffrun.files import fits as door
+from diffrun.files import fitsread
 from diffrun.files.afw.archive import Archive
+from diffrun.files.fitswrite import Table
 
 _ANEW = "get a whole copy of this file, or make it anew"
 _VERSION = "HIERARCH AFW_TABLE_VERSION"
@@ -63,7 +63,7 @@ class Footprint:
     heavy: dict[str, NDArray[Any]] | None = None
 
 
-def hdus(footprints: Sequence[Footprint]) -> list[door.Table]:
+def hdus(footprints: Sequence[Footprint]) -> list[Table]:
     """The archive of the footprints of a catalogue's rows, with the ids 1, 2, 3, ..."""
     none: NDArray[np.int32] = np.zeros((0, 3), np.int32)
     spans = np.zeros(sum(len(each.spans) for each in footprints), _SPANS)
@@ -89,7 +89,7 @@ def hdus(footprints: Sequence[Footprint]) -> list[door.Table]:
     tables = [_table(spans, 1), _table(peaks, 2)] if footprints else []
     cards = [("EXTNAME", "ARCHIVE_INDEX"), ("EXTTYPE", "ARCHIVE_INDEX"), ("AR_CATN", 0)]
     cards += [("AR_NCAT", 1 + len(tables)), (_VERSION, 1)]
-    return [door.Table(_columns(index) + cards, index), *tables]
+    return [Table(_columns(index) + cards, index), *tables]
 
 
 def read_footprints(path: Path) -> list[Footprint | None]:
@@ -100,16 +100,16 @@ def read_footprints(path: Path) -> list[Footprint | None]:
     diffrun.errors.DataError
         If the file is damaged, or has no footprints.
     """
-    with door.reading(path), door.open_hdus(path) as opened:
-        table = opened[1] if len(opened) > 1 else None
-        if not isinstance(table, fits.BinTableHDU) or "footprint" not in table.columns.names:
+    with fitsread.opened(path) as opened:
+        table = opened[1] if len(opened) > 1 and opened[1].is_table else None
+        if table is None or "footprint" not in (table.row_type().names or ()):
             raise DataError(
                 "there is no table with footprints", "give a catalogue that was written with them"
             )
         if table.header["NAXIS2"] == 0:
             return []
         archive = Archive.read(opened, int(table.header["AR_HDU"]) - 1)
-        return [read(archive, int(number)) if number else None for number in table.data["footprint"]]
+        return [read(archive, int(number)) if number else None for number in table.rows()["footprint"]]
 
 
 def read(archive: Archive, number: int) -> Footprint:
@@ -152,11 +152,11 @@ def _heavy(archive: Archive, number: int, plain: Footprint) -> Footprint:
     return Footprint(plain.spans, plain.peaks_x, plain.peaks_y, plain.peak_values, values)
 
 
-def _table(rows: NDArray[Any], number: int) -> door.Table:
+def _table(rows: NDArray[Any], number: int) -> Table:
     """One table of the archive."""
     cards: list[tuple[str, Any]] = [("EXTNAME", _NAME), ("EXTTYPE", "ARCHIVE_DATA"), ("AR_CATN", number)]
     cards += [("EXTVER", number)] if number > 1 else []
-    return door.Table([*_columns(rows), *cards, (_VERSION, 1), ("AR_NAME", _NAME)], rows)
+    return Table([*_columns(rows), *cards, (_VERSION, 1), ("AR_NAME", _NAME)], rows)
 
 
 def _columns(rows: NDArray[Any]) -> list[tuple[str, Any]]:

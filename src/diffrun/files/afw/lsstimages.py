@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from astropy.io import fits
 from numpy.typing import NDArray
 
 from diffrun.errors import DataError
 from diffrun.files.afw.archive import raw_rows
 from diffrun.files.afw.exposure import DEFAULT_PLANES
+from diffrun.files.fitsheader import Card, Header
+from diffrun.files.fitsread import Hdu
 
 #: Planes that have another name there than in afw.
 _NAMES = {
@@ -31,12 +33,12 @@ _ANEW = "get a whole copy of this file, or make it anew"
 _MAX_PLANES = 31
 
 
-def is_one(hdus: fits.HDUList) -> bool:
+def is_one(hdus: Sequence[Hdu]) -> bool:
     """Whether the mask names its planes as that package does."""
     return any(name.startswith("MSKN") for number in _named(hdus, "MASK") for name in hdus[number].header)
 
 
-def place(hdus: fits.HDUList, name: str) -> int:
+def place(hdus: Sequence[Hdu], name: str) -> int:
     """The number of the first HDU of that name.
 
     Raises
@@ -50,23 +52,21 @@ def place(hdus: fits.HDUList, name: str) -> int:
     return found[0]
 
 
-def primary(hdus: fits.HDUList) -> fits.Header:
+def primary(hdus: Sequence[Hdu]) -> Header:
     """The first header without the cards of the container, and with the band where the file says it."""
-    header = hdus[0].header.copy()
-    for name in [name for name in header if _CONTAINER.fullmatch(name)]:
-        header.remove(name, ignore_missing=True, remove_all=True)
+    cards = [card for card in hdus[0].header.cards if not _CONTAINER.fullmatch(card.keyword)]
     band = _tree(hdus).get("band")
     if isinstance(band, str) and band.isascii() and band.isprintable():
-        header["FILTER"] = band
-    return header
+        cards.insert(0, Card("FILTER", band))
+    return Header(cards)
 
 
-def masks(hdus: fits.HDUList, integers: Any) -> tuple[NDArray[np.int32], dict[str, int]]:
+def masks(hdus: Sequence[Hdu], integers: Any) -> tuple[NDArray[np.int32], dict[str, int]]:
     """All mask HDUs as one, and the bit of each plane, under the names of afw.
 
     Parameters
     ----------
-    hdus : `astropy.io.fits.HDUList`
+    hdus : sequence of `Hdu`
     integers : callable
         Gives the pixels of a mask HDU, (ny, nx), int32.
 
@@ -102,7 +102,7 @@ def masks(hdus: fits.HDUList, integers: Any) -> tuple[NDArray[np.int32], dict[st
     return total.view(np.int32), bits
 
 
-def _named(hdus: fits.HDUList, name: str) -> list[int]:
+def _named(hdus: Sequence[Hdu], name: str) -> list[int]:
     """The numbers of the image HDUs of that name."""
     return [
         number
@@ -111,7 +111,7 @@ def _named(hdus: fits.HDUList, name: str) -> list[int]:
     ]
 
 
-def _planes(header: fits.Header) -> list[tuple[str, int]]:
+def _planes(header: Header) -> list[tuple[str, int]]:
     """Names, as afw has them, and bit masks of one HDU's planes."""
     found = []
     for card, value in header.items():
@@ -123,7 +123,7 @@ def _planes(header: fits.Header) -> list[tuple[str, int]]:
     return found
 
 
-def _tree(hdus: fits.HDUList) -> dict[str, Any]:
+def _tree(hdus: Sequence[Hdu]) -> dict[str, Any]:
     """The JSON tree; an empty one in a file of planes alone."""
     tables = [hdu for hdu in hdus if str(hdu.header.get("EXTNAME", "")).strip() == "JSON"]
     if not tables:

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from astropy.io import fits
 from numpy.typing import NDArray
 
 from diffrun.errors import DataError
-from diffrun.files import fits as door
+from diffrun.files import fitsread
 from diffrun.files.afw import (
     cards,
     headerwcs,
@@ -26,6 +25,7 @@ from diffrun.files.afw import (
 from diffrun.files.afw.archive import Archive
 from diffrun.files.afw.exposure import DEFAULT_PLANES, Exposure, Psf, Wcs
 from diffrun.files.afw.kernel import LinearCombinationKernel
+from diffrun.files.fitsheader import Header
 
 _MAX_EXPINFO = 2
 _ANEW = "get a whole copy of this file, or make it anew"
@@ -89,7 +89,7 @@ def read_exposure(path: Path) -> Exposure:
     diffrun.errors.DataError
         If the file is damaged or holds what cannot be used; the message names it.
     """
-    with door.reading(path), door.open_hdus(path) as hdus:
+    with fitsread.opened(path) as hdus:
         summary = _summary(hdus)
         image, mask, variance, planes = _planes(hdus)
     return Exposure(
@@ -112,7 +112,7 @@ def read_exposure(path: Path) -> Exposure:
 
 def read_summary(path: Path) -> ExposureSummary:
     """Read all but the pixels of an exposure; raises as `read_exposure`."""
-    with door.reading(path), door.open_hdus(path, pixels=False) as hdus:
+    with fitsread.opened(path, pixels=False) as hdus:
         return _summary(hdus)
 
 
@@ -124,12 +124,12 @@ def read_kernel(path: Path) -> LinearCombinationKernel:
     diffrun.errors.DataError
         If the file is damaged or holds no kernel that can be used.
     """
-    with door.reading(path), door.open_hdus(path) as hdus:
+    with fitsread.opened(path) as hdus:
         archive = Archive.read(hdus, 1)
         return kernelarchive.read_kernel(archive, 1, (0.0, 0.0, 4096.0, 4096.0))
 
 
-def _summary(hdus: fits.HDUList) -> ExposureSummary:
+def _summary(hdus: list[fitsread.Hdu]) -> ExposureSummary:
     """Everything but the pixels."""
     where = _image_hdu(hdus)
     image_header = hdus[where].header
@@ -160,7 +160,7 @@ def _summary(hdus: fits.HDUList) -> ExposureSummary:
     )
 
 
-def _header(hdus: fits.HDUList, image_header: fits.Header) -> fits.Header:
+def _header(hdus: list[fitsread.Hdu], image_header: Header) -> Header:
     """The cards that are about the exposure as a whole."""
     if lsstimages.is_one(hdus):
         return lsstimages.primary(hdus)
@@ -168,7 +168,7 @@ def _header(hdus: fits.HDUList, image_header: fits.Header) -> fits.Header:
     return hdus[0].header if image_header.get("INHERIT") is True else image_header
 
 
-def _image_hdu(hdus: fits.HDUList) -> int:
+def _image_hdu(hdus: list[fitsread.Hdu]) -> int:
     """The number of the HDU with the image: 0 or 1, unless they go by their names."""
     where = lsstimages.place(hdus, "IMAGE") if lsstimages.is_one(hdus) else 0 if hdus[0].shape else 1
     if where == len(hdus) or not hdus[where].is_image or len(hdus[where].shape) not in (2, 3):
@@ -180,13 +180,13 @@ def _image_hdu(hdus: fits.HDUList) -> int:
     return where
 
 
-def _component(header: fits.Header, name: str) -> int:
+def _component(header: Header, name: str) -> int:
     """The archive id of a component, 0 for none."""
     return int(header.get(f"ARCHIVE_ID_{name}", header.get(f"{name}_ID", 0)))
 
 
 def _wcs(
-    header: fits.Header, image_header: fits.Header, archive: Archive, box: tuple[float, float, float, float]
+    header: Header, image_header: Header, archive: Archive, box: tuple[float, float, float, float]
 ) -> Wcs | None:
     """The archive's WCS, else the image header's; `None` where there is neither."""
     number = _component(header, "WCS")
@@ -207,7 +207,7 @@ def _wcs(
 
 
 def _zero_point(
-    header: fits.Header, image_header: fits.Header, archive: Archive
+    header: Header, image_header: Header, archive: Archive
 ) -> tuple[float, float, photocalib.ChebyshevField | None]:
     """Counts of an AB magnitude 0 source, their error, how they vary; NaN when not calibrated."""
     number = _component(header, "PHOTOCALIB")
@@ -219,7 +219,7 @@ def _zero_point(
     return photocalib.of_unit(image_header.get("BUNIT", header.get("BUNIT"))), 0.0, None
 
 
-def _filter(header: fits.Header, archive: Archive) -> str:
+def _filter(header: Header, archive: Archive) -> str:
     """The band by its label, else by the FILTER card."""
     number = _component(header, "FILTER")
     if number:
@@ -228,7 +228,7 @@ def _filter(header: fits.Header, archive: Archive) -> str:
 
 
 def _planes(
-    hdus: fits.HDUList,
+    hdus: list[fitsread.Hdu],
 ) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.float32], dict[str, int]]:
     """Image, mask, variance, and the planes of the mask."""
     if _image_hdu(hdus) == 0:
@@ -257,18 +257,18 @@ def _planes(
     return image, mask, variance, planes
 
 
-def _pixels(hdu: Any) -> NDArray[np.float32]:
+def _pixels(hdu: fitsread.Hdu) -> NDArray[np.float32]:
     """An image plane as float32, with its scale applied."""
-    data = hdu.data.reshape(hdu.shape[-2:])
+    data = hdu.pixels().reshape(hdu.shape[-2:])
     scale, zero = float(hdu.header.get("BSCALE", 1)), float(hdu.header.get("BZERO", 0))
     if (scale, zero) != (1.0, 0.0):
         data = data * scale + zero
     return np.ascontiguousarray(data, np.float32)
 
 
-def _integers(hdu: Any) -> NDArray[np.int32]:
+def _integers(hdu: fitsread.Hdu) -> NDArray[np.int32]:
     """A mask plane as int32; its BLANK card means nothing."""
-    data = hdu.data.reshape(hdu.shape[-2:])
+    data = hdu.pixels().reshape(hdu.shape[-2:])
     scale, zero = float(hdu.header.get("BSCALE", 1)), float(hdu.header.get("BZERO", 0))
     if data.dtype.kind not in "iu" or scale != 1 or zero != round(zero):
         raise DataError(

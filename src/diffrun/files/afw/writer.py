@@ -3,23 +3,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from astropy.io import fits
-from numpy.typing import NDArray
 
-from diffrun.files import fits as door
 from diffrun.files.afw import cards, kernelarchive, narrow, persistence, psfarchive
 from diffrun.files.afw.archive import ArchiveWriter
 from diffrun.files.afw.exposure import Exposure
 from diffrun.files.afw.kernel import LinearCombinationKernel
-from diffrun.files.atomic import write_bytes
+from diffrun.files.atomic import write_bytes, write_pieces
+from diffrun.files.fitswrite import Image, Layout, to_bytes
 
 
-def write_exposure(path: Path, exposure: Exposure) -> None:
+def write_exposure(path: Path, exposure: Exposure, missing: Sequence[str] = ()) -> None:
     """Write an exposure under its name, whole or not at all.
+
+    Parameters
+    ----------
+    path : `pathlib.Path`
+    exposure : `Exposure`
+        As for `exposure_to_bytes`.
+    missing : sequence of `str`, optional
+        Mask planes of whose pixels image and variance are NaN in the file.
 
     Raises
     ------
@@ -28,7 +35,8 @@ def write_exposure(path: Path, exposure: Exposure) -> None:
     diffrun.errors.DataError
         If its mask has more than the 16 planes that afw 12.1 can hold.
     """
-    write_bytes(path, exposure_to_bytes(exposure))
+    layout = _layout(exposure, missing)
+    write_pieces(path, layout.size, layout)
 
 
 def exposure_to_bytes(exposure: Exposure) -> bytearray:
@@ -45,23 +53,7 @@ def exposure_to_bytes(exposure: Exposure) -> bytearray:
     content : `bytearray`
         Image float32, mask uint16, variance float32, and an archive with the PSF and the WCS.
     """
-    exposure = narrow.sixteen_planes(exposure)
-    ny, nx = exposure.shape
-    x0, y0 = exposure.xy0
-    archive = ArchiveWriter()
-    ids = {}
-    if exposure.psf is not None:
-        ids["PSF_ID"] = psfarchive.put_psf(archive, exposure.psf)
-    if exposure.wcs is not None:
-        wcs = exposure.wcs.with_reverse((x0, y0, x0 + nx - 1, y0 + ny - 1))
-        exposure = exposure.replace(wcs=wcs)
-        ids["WCS_ID"] = persistence.put_tan_wcs(archive, wcs)
-    planes = [
-        _plane(exposure, exposure.image, "IMAGE"),
-        _plane(exposure, exposure.mask.astype(np.uint16), "MASK"),
-        _plane(exposure, exposure.variance, "VARIANCE"),
-    ]
-    return door.to_bytes([_primary(exposure, ids), *planes, *(archive.hdus() if ids else [])])
+    return _layout(exposure, ()).to_bytes()
 
 
 def write_kernel(path: Path, kernel: LinearCombinationKernel) -> None:
@@ -74,10 +66,32 @@ def write_kernel(path: Path, kernel: LinearCombinationKernel) -> None:
     """
     archive = ArchiveWriter()
     kernelarchive.put_kernel(archive, kernel)
-    write_bytes(path, door.to_bytes([fits.PrimaryHDU(), *archive.hdus()]))
+    write_bytes(path, to_bytes([Image([]), *archive.hdus()]))
 
 
-def _primary(exposure: Exposure, ids: dict[str, int]) -> fits.PrimaryHDU:
+def _layout(exposure: Exposure, missing: Sequence[str]) -> Layout:
+    """The HDUs of an exposure's file."""
+    exposure = narrow.sixteen_planes(exposure)
+    ny, nx = exposure.shape
+    x0, y0 = exposure.xy0
+    archive = ArchiveWriter()
+    ids = {}
+    if exposure.psf is not None:
+        ids["PSF_ID"] = psfarchive.put_psf(archive, exposure.psf)
+    if exposure.wcs is not None:
+        wcs = exposure.wcs.with_reverse((x0, y0, x0 + nx - 1, y0 + ny - 1))
+        exposure = exposure.replace(wcs=wcs)
+        ids["WCS_ID"] = persistence.put_tan_wcs(archive, wcs)
+    blank = (exposure.mask, exposure.bits(*missing))
+    planes = [
+        Image(_cards(exposure, "IMAGE"), exposure.image, blank=blank),
+        Image(_cards(exposure, "MASK"), exposure.mask, "uint16"),
+        Image(_cards(exposure, "VARIANCE"), exposure.variance, blank=blank),
+    ]
+    return Layout([_primary(exposure, ids), *planes, *(archive.hdus() if ids else [])])
+
+
+def _primary(exposure: Exposure, ids: dict[str, int]) -> Image:
     """The first HDU: all that is said of the exposure as a whole."""
     calibrated = np.isfinite(exposure.flux_mag0)
     values = {
@@ -89,37 +103,24 @@ def _primary(exposure: Exposure, ids: dict[str, int]) -> fits.PrimaryHDU:
         "FLUXMAG0": float(exposure.flux_mag0) if calibrated else 0.0,
         "FLUXMAG0ERR": float(exposure.flux_mag0_err) if calibrated else 0.0,
     }
-    hdu = fits.PrimaryHDU()
-    for name, value in values.items():
-        _set(hdu.header, name, value)
-    return hdu
+    return Image(list(values.items()))
 
 
-def _plane(exposure: Exposure, pixels: NDArray[Any], kind: str) -> fits.ImageHDU:
-    """One of the three planes with its cards."""
-    hdu = fits.ImageHDU(np.ascontiguousarray(pixels))
+def _cards(exposure: Exposure, kind: str) -> list[tuple[str, Any]]:
+    """The cards of one of the three planes."""
     x0, y0 = exposure.xy0
+    found: list[tuple[str, Any]] = []
     if exposure.wcs is not None:
-        for name, value in exposure.wcs.header(exposure.xy0).items():
-            hdu.header[name] = value
-    hdu.header.update({"LTV1": float(-x0), "LTV2": float(-y0), "INHERIT": True})
-    hdu.header.update({"EXTTYPE": kind, "EXTNAME": kind})
+        found += exposure.wcs.header(exposure.xy0).items()
+    found += [("LTV1", float(-x0)), ("LTV2", float(-y0)), ("INHERIT", True)]
+    found += [("EXTTYPE", kind), ("EXTNAME", kind)]
     if kind == "MASK":
-        for name, bit in sorted(exposure.planes.items()):
-            _set(hdu.header, f"MP_{name}", int(bit))
+        found += [(f"MP_{name}", int(bit)) for name, bit in sorted(exposure.planes.items())]
     # Integers here: afw 12.1 cannot read an origin given as a float.
     for axis, start in ((1, x0), (2, y0)):
-        hdu.header[f"CTYPE{axis}A"] = "LINEAR"
-        hdu.header[f"CRPIX{axis}A"] = 1
-        hdu.header[f"CRVAL{axis}A"] = int(start)
-        hdu.header[f"CUNIT{axis}A"] = "PIXEL"
-    return hdu
-
-
-def _set(header: fits.Header, name: str, value: Any) -> None:
-    """Set a card, a HIERARCH one where the name asks for it."""
-    plain = len(name) <= 8 and name == name.upper() and " " not in name
-    header[name if plain else f"HIERARCH {name}"] = value
+        found += [(f"CTYPE{axis}A", "LINEAR"), (f"CRPIX{axis}A", 1), (f"CRVAL{axis}A", int(start))]
+        found += [(f"CUNIT{axis}A", "PIXEL")]
+    return found
 
 
 def _storable(value: Any) -> bool:
