@@ -94,14 +94,14 @@ def test_regions() -> None:
     assert lines[0] == "# Region file format: DS9 version 4.1"
     assert lines[2] == "icrs"
     form = re.compile(
-        r"point\(([\d.]+),(-[\d.]+)\) # point=(\w+) 15 color=(\w+) tag=\{(\w+)\}"
-        r"( tag=\{flagged\} dash=1)? text=\{(-?\d+): ([-+][\d.]+)\}"
+        r"point\(([\d.]+),(-[\d.]+)\) # point=(\w+ \d+) color=(\w+) tag=\{(\w+)\}"
+        r"( tag=\{flagged\})? text=\{(-?\d+): ([-+][\d.]+)\}"
     )
     found = [form.fullmatch(line) for line in lines[3:]]
     assert len(found) == 3  # one has no place
     assert [match and match.groups() for match in found] == [
-        ("53.00000000", "-27.50000000", "circle", "green", "positive", None, str(sent["id"][0]), "+5.5"),
-        ("53.10000000", "-27.50000000", "box", "magenta", "negative", " tag={flagged} dash=1",
+        ("53.00000000", "-27.50000000", "circle 15", "green", "positive", None, str(sent["id"][0]), "+5.5"),
+        ("53.10000000", "-27.50000000", "box 9", "magenta", "negative", " tag={flagged}",
          str(sent["id"][1]), "-7.2"),
-        ("53.20000000", "-27.50000000", "diamond", "cyan", "dipole", None, str(sent["id"][2]), "+9.0"),
+        ("53.20000000", "-27.50000000", "diamond 15", "cyan", "dipole", None, str(sent["id"][2]), "+9.0"),
     ]  # fmt: skip

@@ -22,7 +22,7 @@ _LOOKS = {
     quality.NEGATIVE: ("box", "magenta"),
     quality.DIPOLE: ("diamond", "cyan"),
 }
-_SIZE = 15
+_SIZE, _SMALL = 15, 9
 
 
 def table(catalog: Catalog) -> bytes:
@@ -47,7 +47,7 @@ def table(catalog: Catalog) -> bytes:
 def regions(catalog: Catalog, shown: quality.Sources) -> str:
     """A region file of DS9, in ICRS: a circle is a positive source, a box a negative one, a diamond a dipole.
 
-    The broken look of those with bad pixels is a dash; each carries its id and S/N, and a tag of its kind.
+    Those with bad pixels are small; each carries its id and S/N, and a tag of its kind.
     """
     lines = ["# Region file format: DS9 version 4.1", "global width=1 select=1", "icrs"]
     ra, dec = (np.degrees(np.asarray(catalog[name], float)) for name in ("coord_ra", "coord_dec"))
@@ -60,8 +60,9 @@ def regions(catalog: Catalog, shown: quality.Sources) -> str:
         if not (np.isfinite(x) and np.isfinite(y)):
             continue
         shape, colour = _LOOKS[kind]
-        tags = f"tag={{{names[kind]}}}" + (" tag={flagged} dash=1" if flagged else "")
-        look = f"point={shape} {_SIZE} color={colour} {tags} text={{{number}: {snr:+.1f}}}"
+        tags = f"tag={{{names[kind]}}}" + (" tag={flagged}" if flagged else "")
+        size = _SMALL if flagged else _SIZE
+        look = f"point={shape} {size} color={colour} {tags} text={{{number}: {snr:+.1f}}}"
         lines.append(f"point({x:.8f},{y:.8f}) # {look}")
     return "\n".join(lines) + "\n"
 

@@ -2,7 +2,7 @@
 """Write a table as Apache Parquet (format 2.11): one row group, plain values, uncompressed.
 
 The simplest file that the format allows, so that the same table always gives the same bytes, with no library
-of 50 MB behind it. pyarrow, pandas, polars, astropy and TOPCAT read it.
+of 50 MB behind it. pyarrow, pandas, polars, DuckDB and astropy read it.
 """
 
 from __future__ import annotations
