@@ -219,7 +219,7 @@ def test_whatever_is_wrong_is_one_line_that_names_the_file(
         (b"SIMPLE  =                    T".ljust(80), "cut short: a header that starts at byte 0 has no end"),
         (os.urandom(10_000), "is not a FITS file"),
         (b"\x1f\x8b\x08garbage", "is damaged"),
-        (gzip.compress(b"SIMPLE  =" + b" " * 5000)[:-20], "cut short"),
+        (gzip.compress(b"SIMPLE  =" + b" " * 5000, mtime=0)[:-20], "cut short"),
     ],
 )
 def test_what_is_no_fits_is_refused(tmp_path: Path, content: bytes, words: str) -> None:
