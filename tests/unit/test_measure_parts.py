@@ -83,13 +83,40 @@ def test_apertures_agree_with_sep(radius: float) -> None:
 @pytest.mark.parametrize("radius", [0.3, 1.0, 3.0, 6.5])
 def test_areas_of_pixels_in_a_circle_by_a_slow_twin(radius: float) -> None:
     dx, dy = np.arange(-8, 9) - 0.23, np.arange(-8, 9) + 0.41
-    weights = apertures.circle_weights(dx[None], dy[None], radius)[0]
+    weights = np.array([[apertures.area_in_circle(x, y, radius) for x in dx] for y in dy])
     sub = (np.arange(100) - 49.5) / 100
     x = (dx[:, None] + sub)[None, None]
     y = (dy[:, None] + sub)[:, :, None, None]
     inside = (x**2 + y**2 < radius**2).mean(axis=(1, 3))
     np.testing.assert_allclose(weights, inside, atol=3e-3)
     assert weights.sum() == pytest.approx(np.pi * radius**2, rel=1e-12)
+
+
+def test_apertures_tell_what_they_miss() -> None:
+    """A twin with stamps of subpixels: pixels beyond the image, unusable ones, and circles without any."""
+    rng = np.random.default_rng(11)
+    image = rng.normal(0, 1, (60, 50))
+    image[30, 20:24] = np.nan
+    x, y = np.r_[rng.uniform(-8, 58, 40), 200.0, 21.0], np.r_[rng.uniform(-8, 68, 40), 30.0, 30.0]
+    measured = apertures.measure(exposure(image, 1.0, Profile(3.0)), x + XY0[0], y + XY0[1], 0.4)
+    assert np.isnan(measured.flux[-2:]).all()
+    measured = apertures.measure(exposure(image, 1.0, Profile(3.0)), x + XY0[0], y + XY0[1], 5.0)
+    rows, columns = np.mgrid[-20:80, -20:70]
+    padded = np.pad(image, 20, constant_values=np.inf)
+    sub = (np.arange(20) - 9.5) / 20
+    for k in range(40):
+        weights = np.zeros(rows.shape)
+        for dy in sub:
+            for dx in sub:
+                weights += np.hypot(columns + dx - x[k], rows + dy - y[k]) < 5.0
+        weights /= len(sub) ** 2
+        # A corner that is less than a few subpixels is left open.
+        sure, within = weights > 0.03, weights > 0
+        assert measured.truncated[k] >= np.isinf(padded[sure]).any()
+        assert measured.incomplete[k] >= (~np.isfinite(padded[sure])).any()
+        usable = within & np.isfinite(padded)
+        if usable.any():
+            assert measured.flux[k] == pytest.approx((weights[usable] * padded[usable]).sum(), abs=0.1)
 
 
 @pytest.mark.parametrize("radius", [3.0, 6.0, 9.0])

@@ -5,18 +5,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from diffrun.engine.stamps import Floats, cut, nearest_pixel
+from diffrun.engine.stamps import UNUSABLE, Floats
 from diffrun.files.afw.exposure import Exposure
 
 Bools = NDArray[np.bool_]
 
 #: Radii in pixels of base_CircularApertureFlux.
 RADII = (3.0, 4.5, 6.0, 9.0, 12.0, 17.0, 25.0, 35.0, 50.0, 70.0)
-#: Pixels held in memory at once.
-BLOCK_PIXELS = 1_000_000
+#: Half a pixel's diagonal: how far from its centre a circle may cut it.
+_DIAGONAL = 0.5**0.5
 
 
 @dataclass(frozen=True)
@@ -40,70 +41,73 @@ class Apertures:
 
 
 def measure(exposure: Exposure, x: Floats, y: Floats, radius: float) -> Apertures:
-    """Fluxes within a radius (pixels) around parent positions (x, y), a block of sources at a time."""
-    half = int(np.ceil(radius + 0.5))
-    size = max(1, BLOCK_PIXELS // (2 * half + 1) ** 2)
-    starts = range(0, len(x), size)
-    blocks = [_block(exposure, x[i : i + size], y[i : i + size], radius, half) for i in starts]
-    columns = np.concatenate(blocks, axis=1) if blocks else np.zeros((4, 0))
-    return Apertures(columns[0], columns[1], columns[2] > 0, columns[3] > 0)
+    """Fluxes within a radius (pixels) around parent positions (x, y)."""
+    flux, variance, used, unusable, beyond = _sum_circles(
+        exposure.image, exposure.variance, exposure.mask, np.int32(exposure.bits(*UNUSABLE)),
+        np.asarray(x - exposure.xy0[0], float), np.asarray(y - exposure.xy0[1], float), float(radius),
+    )  # fmt: skip
+    flux[used == 0] = variance[used == 0] = np.nan
+    return Apertures(flux, np.sqrt(variance), beyond > 0, beyond + unusable > 0)
 
 
-def _block(exposure: Exposure, x: Floats, y: Floats, radius: float, half: int) -> Floats:
-    """Rows flux, sigma, truncated, incomplete, (4, N)."""
-    column, row = nearest_pixel(x), nearest_pixel(y)
-    stamps = cut(exposure, column, row, half)
-    steps = stamps.offsets
-    weights = circle_weights(steps - (x - column)[:, None], steps - (y - row)[:, None], radius)
-    flux = np.einsum("nij,nij->n", weights, stamps.image)
-    sigma = np.sqrt(np.einsum("nij,nij,nij->n", weights, weights, stamps.variance))
-    within = weights > 0
-    truncated = (within & ~stamps.inside).any(axis=(1, 2))
-    incomplete = (within & ~stamps.good).any(axis=(1, 2))
-    empty = ~(within & stamps.good).any(axis=(1, 2))
-    flux[empty] = sigma[empty] = np.nan
-    return np.stack([flux, sigma, truncated.astype(float), incomplete.astype(float)])
+@numba.njit(cache=True, parallel=True, error_model="numpy")
+def _sum_circles(image, variance, mask, bits, x, y, radius):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """Sums of image and variance, and how many pixels are used, unusable and beyond the image, (N,) each."""
+    ny, nx = image.shape
+    n = len(x)
+    flux, noise = np.zeros(n), np.zeros(n)
+    used, unusable, beyond = np.zeros(n, np.int64), np.zeros(n, np.int64), np.zeros(n, np.int64)
+    reach = radius + _DIAGONAL
+    for k in numba.prange(n):
+        total, square, good, bad, off = 0.0, 0.0, 0, 0, 0
+        for row in range(int(np.ceil(y[k] - reach)), int(np.floor(y[k] + reach)) + 1):
+            across = np.sqrt(max(reach**2 - (row - y[k]) ** 2, 0.0))
+            for column in range(int(np.ceil(x[k] - across)), int(np.floor(x[k] + across)) + 1):
+                weight = area_in_circle(column - x[k], row - y[k], radius)
+                if weight <= 0:
+                    continue
+                if not (0 <= row < ny and 0 <= column < nx):
+                    off += 1
+                    continue
+                value, v = image[row, column], variance[row, column]
+                if mask[row, column] & bits == 0 and np.isfinite(value) and v > 0 and np.isfinite(v):
+                    total += weight * value
+                    square += weight * weight * v
+                    good += 1
+                else:
+                    bad += 1
+        flux[k], noise[k], used[k], unusable[k], beyond[k] = total, square, good, bad, off
+    return flux, noise, used, unusable, beyond
 
 
-def circle_weights(dx: Floats, dy: Floats, radius: float) -> Floats:
-    """The part of each unit pixel within a circle about the origin.
-
-    Parameters
-    ----------
-    dx, dy : `numpy.ndarray`, (N, s)
-        Pixel centres along each axis, relative to the centre of the circle.
-    radius : `float`
-        Pixels.
-
-    Returns
-    -------
-    weights : `numpy.ndarray`, (N, s, s)
-        Rows along y.
-    """
-    distance2 = dy[:, :, None] ** 2 + dx[:, None, :] ** 2
-    reach = np.sqrt(0.5)
-    weights = (distance2 < radius**2).astype(float)
-    n, i, j = np.nonzero((distance2 > max(radius - reach, 0.0) ** 2) & (distance2 < (radius + reach) ** 2))
-    x, y = dx[n, j], dy[n, i]
-    weights[n, i, j] = (
-        _corner_area(x + 0.5, y + 0.5, radius)
-        - _corner_area(x - 0.5, y + 0.5, radius)
-        - _corner_area(x + 0.5, y - 0.5, radius)
-        + _corner_area(x - 0.5, y - 0.5, radius)
+@numba.njit(cache=True, error_model="numpy")
+def area_in_circle(dx, dy, radius):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """The part of a unit pixel at (dx, dy) that lies within a circle about the origin."""
+    distance2 = dx * dx + dy * dy
+    if distance2 < max(radius - _DIAGONAL, 0.0) ** 2:
+        return 1.0
+    if distance2 >= (radius + _DIAGONAL) ** 2:
+        return 0.0
+    area = (
+        _corner_area(dx + 0.5, dy + 0.5, radius)
+        - _corner_area(dx - 0.5, dy + 0.5, radius)
+        - _corner_area(dx + 0.5, dy - 0.5, radius)
+        + _corner_area(dx - 0.5, dy - 0.5, radius)
     )
-    return np.asarray(np.clip(weights, 0.0, 1.0))
+    return min(max(area, 0.0), 1.0)
 
 
-def _corner_area(x: Floats, y: Floats, radius: float) -> Floats:
+@numba.njit(cache=True, error_model="numpy")
+def _corner_area(x, y, radius):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Signed area of the disc between the axes and the lines X = x and Y = y; odd in x and in y."""
-    r2 = radius**2
-    a, b = np.minimum(np.abs(x), radius), np.minimum(np.abs(y), radius)
+    a, b = min(abs(x), radius), min(abs(y), radius)
     # Up to the abscissa c the line Y = b bounds the area, beyond it the circle does.
-    c = np.minimum(a, np.sqrt(r2 - b**2))
-    area = b * c + _under_arc(a, r2) - _under_arc(c, r2)
-    return np.asarray(np.sign(x) * np.sign(y) * area)
+    c = min(a, np.sqrt(radius * radius - b * b))
+    area = b * c + _under_arc(a, radius) - _under_arc(c, radius)
+    return np.sign(x) * np.sign(y) * area
 
 
-def _under_arc(t: Floats, r2: float) -> Floats:
+@numba.njit(cache=True, error_model="numpy")
+def _under_arc(t, radius):  # type: ignore[no-untyped-def]  # pragma: no cover
     """∫₀ᵗ √(r² − s²) ds."""
-    return np.asarray(0.5 * (t * np.sqrt(np.maximum(r2 - t**2, 0.0)) + r2 * np.arcsin(t / np.sqrt(r2))))
+    return 0.5 * (t * np.sqrt(max(radius * radius - t * t, 0.0)) + radius * radius * np.arcsin(t / radius))

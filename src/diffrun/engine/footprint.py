@@ -92,9 +92,11 @@ def all_pixels(
     footprints: Sequence[Footprint], xy0: tuple[int, int], shape: tuple[int, int]
 ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
     """Array indices ``(row, column)`` of the pixels of many footprints, and the owner's number of each."""
-    parts = [footprint.indices(xy0, shape) for footprint in footprints]
-    owner = np.repeat(np.arange(len(parts)), [len(row) for row, _ in parts])
-    none = np.zeros(0, np.intp)
-    rows = np.concatenate([none, *(row for row, _ in parts)])
-    columns = np.concatenate([none, *(column for _, column in parts)])
-    return rows, columns, owner
+    spans = np.concatenate([np.zeros((0, 3), np.int32), *(footprint.spans for footprint in footprints)])
+    of_span = np.repeat(np.arange(len(footprints)), [len(footprint.spans) for footprint in footprints])
+    lengths = (spans[:, 2] - spans[:, 1] + 1).astype(np.intp)
+    starts = spans[:, 1] - xy0[0] - np.r_[0, np.cumsum(lengths)][:-1]
+    columns = np.repeat(starts, lengths) + np.arange(lengths.sum())
+    rows, owner = np.repeat(spans[:, 0].astype(np.intp) - xy0[1], lengths), np.repeat(of_span, lengths)
+    on = (columns >= 0) & (columns < shape[1]) & (rows >= 0) & (rows < shape[0])
+    return rows[on], columns[on], owner[on]
