@@ -162,10 +162,11 @@ def test_the_preview_shows_what_the_exact_filter_finds():
         )
     exposure = exposure.replace(image=image, variance=exposure.variance + 0.3 * np.abs(image))
     snr = significance(exposure)
-    shown = np.zeros((N, N), bool)
-    shown[preview(exposure, psf()).over(5.0)] = True
-    assert (np.abs(snr) >= 5).sum() > 500
-    assert not (~shown & (np.abs(snr) >= 5)).any()
+    for threshold, least in ((5.0, 500), (25.0, 30)):
+        shown = np.zeros((N, N), bool)
+        shown[preview(exposure, psf()).over(threshold)] = True
+        assert (np.abs(snr) >= threshold).sum() > least
+        assert not (~shown & (np.abs(snr) >= threshold)).any()
 
 
 def test_a_wrong_match_at_a_star_is_no_source():

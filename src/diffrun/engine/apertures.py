@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numba
@@ -40,44 +41,61 @@ class Apertures:
     incomplete: Bools
 
 
-def measure(exposure: Exposure, x: Floats, y: Floats, radius: float) -> Apertures:
-    """Fluxes within a radius (pixels) around parent positions (x, y)."""
-    flux, variance, used, unusable, beyond = _sum_circles(
-        exposure.image, exposure.variance, exposure.mask, np.int32(exposure.bits(*UNUSABLE)),
-        np.asarray(x - exposure.xy0[0], float), np.asarray(y - exposure.xy0[1], float), float(radius),
-    )  # fmt: skip
-    flux[used == 0] = variance[used == 0] = np.nan
-    return Apertures(flux, np.sqrt(variance), beyond > 0, beyond + unusable > 0)
+def measure(exposure: Exposure, x: Floats, y: Floats, radii: Sequence[float]) -> list[Apertures]:
+    """Fluxes around parent positions (x, y) within each of some ascending radii (pixels)."""
+    column, row = (np.asarray(at - first, float) for at, first in zip((x, y), exposure.xy0, strict=True))
+    bits, circles = np.int32(exposure.bits(*UNUSABLE)), np.array(radii, float)
+    sums = _sum_circles(exposure.image, exposure.variance, exposure.mask, bits, column, row, circles)
+    sums[sums[:, :, 2] == 0, :2] = np.nan
+    flux, variance, _, unusable, beyond = np.moveaxis(sums, 2, 0)
+    truncated = beyond > 0
+    parts = flux.T, np.sqrt(variance).T, truncated.T, (truncated | (unusable > 0)).T
+    return [Apertures(*part) for part in zip(*parts, strict=True)]
 
 
 @numba.njit(cache=True, parallel=True, error_model="numpy")
-def _sum_circles(image, variance, mask, bits, x, y, radius):  # type: ignore[no-untyped-def]  # pragma: no cover
-    """Sums of image and variance, and how many pixels are used, unusable and beyond the image, (N,) each."""
+def _sum_circles(image, variance, mask, bits, x, y, radii):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """Sums of image and variance, and counts of used, unusable and missing pixels, (N, radii, 5).
+
+    A pixel goes whole to the smallest circle that holds all of it, and in part to those that cut it; then the
+    larger circles get what the smaller hold whole.
+    """
     ny, nx = image.shape
-    n = len(x)
-    flux, noise = np.zeros(n), np.zeros(n)
-    used, unusable, beyond = np.zeros(n, np.int64), np.zeros(n, np.int64), np.zeros(n, np.int64)
-    reach = radius + _DIAGONAL
+    n, m = len(x), len(radii)
+    sums = np.zeros((n, m, 5))
+    reach = radii[-1] + _DIAGONAL
     for k in numba.prange(n):
-        total, square, good, bad, off = 0.0, 0.0, 0, 0, 0
+        whole, part = np.zeros((m, 5)), np.zeros((m, 5))
         for row in range(int(np.ceil(y[k] - reach)), int(np.floor(y[k] + reach)) + 1):
             across = np.sqrt(max(reach**2 - (row - y[k]) ** 2, 0.0))
             for column in range(int(np.ceil(x[k] - across)), int(np.floor(x[k] + across)) + 1):
-                weight = area_in_circle(column - x[k], row - y[k], radius)
-                if weight <= 0:
-                    continue
-                if not (0 <= row < ny and 0 <= column < nx):
-                    off += 1
-                    continue
-                value, v = image[row, column], variance[row, column]
-                if mask[row, column] & bits == 0 and np.isfinite(value) and v > 0 and np.isfinite(v):
-                    total += weight * value
-                    square += weight * weight * v
-                    good += 1
-                else:
-                    bad += 1
-        flux[k], noise[k], used[k], unusable[k], beyond[k] = total, square, good, bad, off
-    return flux, noise, used, unusable, beyond
+                value, noise, kind = 0.0, 0.0, 4
+                if 0 <= row < ny and 0 <= column < nx:
+                    value, noise, kind = float(image[row, column]), float(variance[row, column]), 2
+                    if mask[row, column] & bits or not (np.isfinite(value) and 0 < noise < np.inf):
+                        value, noise, kind = 0.0, 0.0, 3
+                distance = np.sqrt((column - x[k]) ** 2 + (row - y[k]) ** 2)
+                at = 0
+                while at < m and radii[at] <= distance - _DIAGONAL:
+                    at += 1
+                while at < m and radii[at] < distance + _DIAGONAL:
+                    weight = area_in_circle(column - x[k], row - y[k], radii[at])
+                    if weight > 0:
+                        _add(part[at], weight, value, noise, kind)
+                    at += 1
+                if at < m:
+                    _add(whole[at], 1.0, value, noise, kind)
+        for at in range(1, m):
+            whole[at] += whole[at - 1]
+        sums[k] = whole + part
+    return sums
+
+
+@numba.njit(cache=True, inline="always")
+def _add(sums, weight, value, noise, kind):  # type: ignore[no-untyped-def]  # pragma: no cover
+    sums[0] += weight * value
+    sums[1] += weight * weight * noise
+    sums[kind] += 1
 
 
 @numba.njit(cache=True, error_model="numpy")

@@ -255,9 +255,9 @@ def _forced(columns: Columns, sources: Sources, difference: Exposure, beneath: B
 
 def _apertures(columns: Columns, difference: Exposure, x: Floats, y: Floats) -> None:
     """Fill the aperture fluxes."""
-    for radius in apertures.RADII:
+    every = apertures.measure(difference, x, y, apertures.RADII)
+    for radius, measured in zip(apertures.RADII, every, strict=True):
         name = diasrc.aperture_name(radius)
-        measured = apertures.measure(difference, x, y, radius)
         columns[f"{name}_flux"][:], columns[f"{name}_fluxSigma"][:] = measured.flux, measured.sigma
         columns[f"{name}_flag"][:] = measured.incomplete
         columns[f"{name}_flag_apertureTruncated"][:] = measured.truncated

@@ -31,8 +31,8 @@ Floats = NDArray[np.float64]
 
 #: Pixels that tell nothing about a source: left out of the filter, as if the image ended there.
 MISSING_PLANES = ("NO_DATA", "SAT", "SAT_TEMPLATE")
-#: Unit of the preview.
-STEPS_A_SIGMA = 8
+#: Unit of the preview, and its largest value, which stands for all that is more.
+STEPS_A_SIGMA, LARGEST = 8, 127
 #: Part of the true significance that the preview shows at least.
 PREVIEW_SHOWS = 0.85
 #: Side of the squares over which one PSF is taken, and of the blocks of the coarse noise map (odd), pixels.
@@ -151,13 +151,13 @@ class Preview:
     def below(self, sigmas: float) -> Bool:
         """Where the significance of either sign is less."""
         limit = int(sigmas * STEPS_A_SIGMA)
-        return (self.level < limit) & (self.level > -limit)
+        return np.asarray(np.abs(self.level) < limit)
 
     def over(self, sigmas: float) -> tuple[Index, Index]:
         """Rows and columns of the pixels that may be that significant, in the order of the image."""
         least = sigmas * PREVIEW_SHOWS - self.moved_by / self.noise
-        limit = max(1, int(least * STEPS_A_SIGMA))
-        flat = np.flatnonzero((self.level >= limit) | (self.level <= -limit))
+        limit = min(max(1, int(least * STEPS_A_SIGMA)), LARGEST)
+        flat = np.flatnonzero(np.abs(self.level) >= limit)
         rows, columns = np.divmod(flat, self.level.shape[1])
         return rows.astype(np.int32), columns.astype(np.int32)
 
@@ -271,4 +271,4 @@ def _quantise(total, noise, floor, mask, missing, level):  # type: ignore[no-unt
         n = noise[i] + max(part, np.float32(0)) * (noise[min(i + 1, last)] - noise[i])
         if n > floor and mask[x] & missing == 0:
             s = np.float32(STEPS_A_SIGMA) * total[x] / np.sqrt(n)
-            level[x] = np.int8(min(max(s, np.float32(-127)), np.float32(127)))
+            level[x] = np.int8(min(max(s, np.float32(-LARGEST)), np.float32(LARGEST)))
