@@ -8,6 +8,7 @@ import os
 import re
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ PARENT = "_parent"
 _LINKS = (PARENT,)
 _LARGEST = 8 * 2**30
 _FILES_EACH = 64
+_SUMMERS = 4
 _PREFIXES = ("deepDiff", "goodSeeingDiff")
 #: Dataset -> the configuration field that asks for it.
 _PRODUCTS = {
@@ -123,7 +125,8 @@ def check(folder: Path, science: Iterable[DataId]) -> tuple[Output, ...]:
                 raise OutputError(f"the engine left a damaged file: {said}") from None
     for data_id in science:
         _refuse_another(folder, str(paths.relative(f"{prefix(folder)}_diaSrc", data_id)), data_id)
-    return tuple(_summed(folder, name) for name in names if name != RECORD)
+    with ThreadPoolExecutor(_SUMMERS) as pool:  # hashlib sums without the interpreter's lock
+        return tuple(pool.map(lambda name: _summed(folder, name), (n for n in names if n != RECORD)))
 
 
 def _refuse_another(folder: Path, name: str, data_id: DataId) -> None:

@@ -9,6 +9,7 @@ import json
 import os
 import platform
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -31,6 +32,7 @@ LIBRARIES = ("astropy", "lsst-pex-config", "numba", "numpy", "scipy")
 DATASETS = ("calexp", "calexpBackground", "src")
 
 _LARGEST_CONFIG = 64 * 1024
+_SUMMERS = 4
 
 
 @dataclass(frozen=True)
@@ -262,14 +264,16 @@ def _reads(repository: Repository, inputs: Iterable[Input]) -> tuple[Path, ...]:
 
 
 def _inputs(repository: Repository, data_ids: Sequence[DataId]) -> tuple[Input, ...]:
-    found: dict[str, Input] = {}
+    found: dict[str, Path] = {}
     for data_id in data_ids:
         for dataset in DATASETS:
             path = repository.find(dataset, data_id)
             if path is not None:
                 name = next(str(path.relative_to(root)) for root in repository.chain if root in path.parents)
-                found.setdefault(name, summed(path, name))
-    return tuple(found[name] for name in sorted(found))
+                found.setdefault(name, path)
+    names = sorted(found)
+    with ThreadPoolExecutor(_SUMMERS) as pool:  # hashlib sums without the interpreter's lock
+        return tuple(pool.map(summed, (found[name] for name in names), names))
 
 
 def summed(path: Path, name: str) -> Input:

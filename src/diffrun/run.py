@@ -154,10 +154,12 @@ class Run:
         if not isinstance(found, dict):
             self._warn(f"no picture and no summary: {_last(said)}")
             return {}
+        said_bad = found.get("warnings")
+        self.notes += [clean(str(line)) for line in said_bad] if isinstance(said_bad, list) else []
         return found
 
     def tell_notes(self) -> None:
-        """What the engine warned of, after its stages."""
+        """What the engine warned of, and what its numbers say against it, after its stages."""
         if self.notes:
             self.screen.line()
         for note in self.notes:

@@ -125,3 +125,32 @@ def test_kinds_of_sources() -> None:
     assert sources.counts() == {"total": 4, "positive": 1, "negative": 2, "dipole": 1, "flagged": 1}
     assert sources.snr[:2].tolist() == [10.0, -12.0]
     assert sources.y[3] == pytest.approx(7.0)
+
+
+def test_a_large_image_is_sampled_evenly_and_gives_the_same_numbers() -> None:
+    rng = np.random.default_rng(9)
+    ny, nx = 2600, 2000
+    white = rng.normal(0.0, 1.2, (ny, nx + 1))
+    large = exposure(white[:, 1:] + 0.25 * white[:, :-1])
+    found = quality.noise(large, np.ones((ny, nx), bool))
+    assert found["noise_ratio"] == pytest.approx(1.2 * np.sqrt(1.0625), rel=0.003)
+    assert found["lag1_correlation"] == pytest.approx(0.25 / 1.0625 / 2, abs=0.002)
+    rows = quality.bands(np.ones((ny, nx), bool))
+    assert rows.min() == 0
+    assert rows.max() == ny - 1
+    assert 0.7 * ny < rows.size < ny
+    few = np.zeros((ny, nx), bool)
+    few[40:60] = True
+    assert quality.bands(few).size in (rows.size, ny)
+
+
+@pytest.mark.parametrize(
+    ("name", "good", "bad"), [("noise", 1.029, 0.969), ("k", 0.951, 1.051), ("modelError", 0.019, 0.021)]
+)
+def test_numbers_of_the_engine_that_are_off_are_told(name: str, good: float, bad: float) -> None:
+    key = f"imageDifference:quality.{name}"
+    assert quality.warnings({key: good}) == []
+    (line,) = quality.warnings({key: bad})
+    assert line.startswith("this subtraction may be bad: ")
+    assert quality.warnings({}) == []
+    assert len(quality.warnings({key: float("nan")})) == 1

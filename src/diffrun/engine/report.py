@@ -14,6 +14,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,11 @@ class Products:
     metadata: Mapping[str, Any]
     template_fwhm: float
     files: Mapping[str, str]
+
+    @cached_property
+    def blank(self) -> NDArray[np.bool_]:
+        """Blank sky, (ny, nx)."""
+        return quality.blank_sky(self.difference, self.science)
 
 
 def read_products(
@@ -124,18 +130,18 @@ def _template_fwhm(repository: Repository, template_id: DataId | None) -> float:
 def summarise(products: Products) -> dict[str, Any]:
     """The numbers of ``summary.json``; `None` where a product that they need was not written."""
     difference, facts = products.difference, products.metadata
-    blank = quality.blank_sky(difference, products.science)
     residuals = quality.star_residuals(difference, products.stars) if products.stars else np.array([])
     counts = quality.sources(products.sources, difference).counts() if products.sources else None
     return {
         "science": products.science_id.as_dict(),
         "template": products.template_id.as_dict() if products.template_id else None,
         "convolved": facts.get(f"{_SUBTRACT}convolved"),
-        **quality.noise(difference, blank),
+        **quality.noise(difference, products.blank),
         "residual_chi2": round(float(np.median(residuals)), 4) if residuals.size else None,
         "residual_stars": int(residuals.size),
         "kernel": _kernel_facts(products),
         "sources": counts,
+        "warnings": quality.warnings(facts),
         "files": dict(products.files),
     }
 
@@ -160,8 +166,8 @@ def _kernel_facts(products: Products) -> dict[str, Any]:
 def scene(products: Products, summary: Mapping[str, Any]) -> picture.Scene:
     """What is drawn of the products."""
     science, difference = products.science, products.difference
-    blank = quality.blank_sky(difference, science)
-    blank = blank if blank.any() else np.isfinite(difference.image)
+    blank = products.blank if products.blank.any() else np.isfinite(difference.image)
+    rows = quality.bands(blank)
     matched = products.matched or difference.replace(image=np.full_like(difference.image, np.nan))
     (x0, y0), sources = difference.xy0, _shown(products)
     north, east, scale = directions(difference)
@@ -170,8 +176,8 @@ def scene(products: Products, summary: Mapping[str, Any]) -> picture.Scene:
         _level(matched.image, blank),
         _level(difference.image, blank),
         np.stack([_dark(science, "NO_DATA"), _dark(matched, "NO_DATA"), _dark(difference, *_UNUSABLE)]),
-        quality.robust_std(science.image[blank]),
-        quality.robust_std(difference.image[blank]),
+        quality.robust_std(science.image[rows][blank[rows]]),
+        quality.robust_std(difference.image[rows][blank[rows]]),
         quality.Sources(sources.x - x0, sources.y - y0, sources.kind, sources.flagged, sources.snr),
         north,
         east,
@@ -191,8 +197,10 @@ def _shown(products: Products) -> quality.Sources:
 
 def _level(image: NDArray[np.float32], blank: NDArray[np.bool_]) -> NDArray[np.float32]:
     """The image with its sky at 0."""
-    use = blank & np.isfinite(image)
-    return image - (np.median(image[use]) if use.any() else np.float32(0))
+    rows = quality.bands(blank)
+    values = image[rows][blank[rows]]
+    values = values[np.isfinite(values)]
+    return image - (np.median(values) if values.size else np.float32(0))
 
 
 def _dark(exposure: Exposure, *planes: str) -> NDArray[np.bool_]:

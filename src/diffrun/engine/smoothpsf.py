@@ -9,9 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import scipy.fft
 from numpy.typing import NDArray
-from scipy.ndimage import map_coordinates
 
 from diffrun.files.afw.exposure import Frame, Psf
 from diffrun.files.afw.kernel import LinearCombinationKernel, chebyshev_terms
@@ -141,6 +139,8 @@ def warped(
     order : `int`
         Order of the spatial variation.
     """
+    from scipy.ndimage import map_coordinates  # SciPy only where needed: the survey has no use for it
+
     offsets = np.arange(-half, half + 1, dtype=float)
     dx, dy = np.meshgrid(offsets, offsets)
 
@@ -172,6 +172,8 @@ def convolved(psf: KernelPsf, kernel: LinearCombinationKernel) -> KernelPsf:
 
 def _correlated(stamp: Array, kernel: Array) -> Array:
     """out(x) = Σ_u K(u) stamp(x + u) on the stamp's pixels; both have odd sides."""
+    import scipy.fft
+
     full = [n + m - 1 for n, m in zip(stamp.shape, kernel.shape, strict=True)]
     product = scipy.fft.rfft2(stamp, s=full) * scipy.fft.rfft2(kernel[::-1, ::-1], s=full)
     top, left = kernel.shape[0] // 2, kernel.shape[1] // 2
@@ -181,6 +183,8 @@ def _correlated(stamp: Array, kernel: Array) -> Array:
 
 def full_convolution(first: Array, second: Array) -> Array:
     """Convolution of two odd stamps without loss at the borders; side n1 + n2 - 1."""
+    import scipy.fft
+
     shape = [a + b - 1 for a, b in zip(first.shape, second.shape, strict=True)]
     fast = [scipy.fft.next_fast_len(n, real=True) for n in shape]
     full = scipy.fft.irfft2(scipy.fft.rfft2(first, s=fast) * scipy.fft.rfft2(second, s=fast), s=fast)
