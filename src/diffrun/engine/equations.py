@@ -115,17 +115,27 @@ class Field:
 
     Attributes
     ----------
-    matrix, noise : `numpy.ndarray`, (bases, terms, bases, terms)
+    matrix : `numpy.ndarray`, (bases, terms, bases, terms)
     vector : `numpy.ndarray`, (bases, terms)
+    hidden : `numpy.ndarray`, (terms, terms)
+        What the noise in ``matrix`` is in units of ``gram``.
+    gram : `numpy.ndarray`, (bases, bases)
     """
 
     matrix: Array
-    noise: Array
     vector: Array
+    hidden: Array
+    gram: Array
+
+    @property
+    def noise(self) -> Array:
+        """The noise in ``matrix``, of its shape."""
+        return np.asarray(self.gram[:, None, :, None] * self.hidden[None, :, None, :])
 
     def without(self, part: Field) -> Field:
         """The equations less those of a part of the candidates."""
-        return Field(self.matrix - part.matrix, self.noise - part.noise, self.vector - part.vector)
+        vector, hidden = self.vector - part.vector, self.hidden - part.hidden
+        return Field(self.matrix - part.matrix, vector, hidden, self.gram)
 
     def solution(self, free: NDArray[np.bool_]) -> tuple[Array, float]:
         """The coefficients (bases, terms), 0 where not ``free``, and the equations' condition number."""
@@ -179,12 +189,9 @@ def over_field(made: Equations, share: Array, terms: Array, gram: Array) -> Fiel
     shared = terms * share[:, None]
     pairs = (shared[:, :, None] * terms[:, None, :]).reshape(len(terms), -1)
     matrix = made.matrix.reshape(len(terms), -1).T @ pairs
-    noise = np.outer(gram, made.noise @ pairs)
+    hidden = (made.noise @ pairs).reshape(n_terms, n_terms)
     shape = (n_bases, n_bases, n_terms, n_terms)
-    order = (0, 2, 1, 3)
-    return Field(
-        matrix.reshape(shape).transpose(order), noise.reshape(shape).transpose(order), made.vector.T @ shared
-    )
+    return Field(matrix.reshape(shape).transpose(0, 2, 1, 3), made.vector.T @ shared, hidden, gram)
 
 
 def debiased(matrix: Array, noise: Array, vector: Array) -> tuple[Array, float]:

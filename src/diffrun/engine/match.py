@@ -25,7 +25,7 @@ _MOST_CELLS = 8
 _SHORTLIST = 4
 
 #: Fewer stars than this, and more of their light than this in the difference, are worth a warning.
-_FEW, _BAD_MATCH = 12, 0.1
+_FEW, _BAD_MATCH = 12, 0.02
 
 Config = Any
 Metadata = dict[str, Any]
@@ -69,10 +69,9 @@ def match(
     active = config.subtract.kernel.active
     basis, basis_facts = kernel_basis(sigmas, pair.convolve_template, active)
     log.info("Subtracting images")
-    hidden = float(pair.noises[0].power.mean())
-    target = pair.plain.replace(variance=pair.plain.variance * np.float32(hidden))
     half = int(np.clip(_FIT_REACH * FWHM_PER_SIGMA * max(sigmas), *_FIT_HALF))
-    stamps = cut(pair.convolved, target, chosen, basis, half)
+    stamps = cut(pair.convolved, pair.plain, chosen, basis, half)
+    stamps.target_variance[:] *= np.float32(pair.noises[0].power.mean())
     solution = solve.solve(
         stamps,
         basis,

@@ -24,13 +24,14 @@ Box = tuple[float, float, float, float]
 
 _FOLDS = 5
 #: Highest order of the kernel sum: thin clouds over a sensor.
-_SUM_ORDER = 2
+_SUM_ORDER = 3
 #: Order of the kernel that is not asked for: no PSF is the same everywhere.
 _LEAST = 1
 #: Largest part that one star has in the comparison of two orders, in deviations of a good star.
 _MOST = 100.0
-#: A higher order must predict better by more than so many standard errors.
-_TIE = 1.0
+#: A higher order must predict better by more than so many standard errors, one of the sum by more: the
+#: scale is the same everywhere unless there are clouds, and a few variable stars can feign a gradient.
+_TIE, _SUM_TIE = 1.0, 3.0
 #: Largest standard error of the kernel sum with which a wing is believed.
 _SUM_ERROR = 0.003
 
@@ -71,8 +72,8 @@ def choose_orders(
     """The lowest orders, of the kernel up to ``wanted``, that predict the candidates as well as any.
 
     The order of the kernel rises as long as the next one predicts better, while sum and wing are free; then
-    the order of the sum falls as long as that costs nothing. The wing stays unless it does harm, if the stars
-    determine the kernel sum with it: few of them see it, but without it the kernel sum is low.
+    the lowest order of the sum is taken that no higher one surely beats. The wing stays unless it does harm,
+    if the stars determine the kernel sum with it: few of them see it, but without it the kernel sum is low.
 
     Parameters
     ----------
@@ -98,10 +99,10 @@ def choose_orders(
         if not folds.better(higher, best):
             break
         best = higher
-    for simpler in [best._replace(sum=order) for order in sums[:-1]]:
-        if not folds.better(best, simpler):
-            best = simpler
-            break
+    of_sum = [best._replace(sum=order) for order in sums]
+    while any(folds.better(higher, of_sum[0], _SUM_TIE) for higher in of_sum[1:]):
+        del of_sum[0]
+    best = of_sum[0]
     bare = best._replace(wing=False)
     vague = folds.sum_error(best) > _SUM_ERROR
     return bare if vague or folds.better(bare, best) else best
@@ -134,10 +135,10 @@ class Folds:
         """Standard error of the kernel sum from all candidates."""
         return self._whole.error(orders.free(self._basis, self._terms.shape[1]))
 
-    def better(self, orders: Orders, than: Orders) -> bool:
-        """Whether some orders predict the candidates left out better than simpler ones."""
+    def better(self, orders: Orders, than: Orders, errors: float = _TIE) -> bool:
+        """Whether some orders predict the candidates left out better than others, by so many errors."""
         gain = np.clip(self.deviances(than) - self.deviances(orders), -_MOST, _MOST)
-        return bool(gain.sum() > _TIE * np.sqrt((gain**2).sum()))
+        return bool(gain.sum() > errors * np.sqrt((gain**2).sum()))
 
     def deviances(self, orders: Orders) -> Array:
         """Deviance of each used candidate when left out, fold after fold."""
