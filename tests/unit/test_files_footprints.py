@@ -51,6 +51,25 @@ def test_a_footprint_of_old(shared_data: Path) -> None:
     assert (found.peaks_x[0], found.peaks_y[0], found.peak_values[0]) == (32783, 27448, np.float32(11.517975))
 
 
+def test_footprints_of_version_0(shared_data: Path) -> None:
+    """Numbers of spans, areas and boxes as in the stack's own test of this file."""
+    plain, heavy = read_footprints(shared_data / "afw" / "old-footprint-persistence.fits")
+    assert plain is not None
+    assert heavy is not None
+    for one, spans, area, box in ((plain, 29, 495, (129, 2, 25, 29)), (heavy, 44, 767, (1184, 2, 78, 38))):
+        y, x0, x1 = one.spans.T
+        assert (len(y), int((x1 - x0 + 1).sum())) == (spans, area)
+        assert (x0.min(), y.min(), x1.max() - x0.min() + 1, y.max() - y.min() + 1) == box
+    for one, peak in ((plain, (138, 22, np.float32(34.336323))), (heavy, (1203, 30, np.float32(49.927147)))):
+        assert (one.peaks_x.tolist(), one.peaks_y.tolist()) == ([peak[0]], [peak[1]])
+        assert one.peak_values.tolist() == [peak[2]]
+    assert plain.heavy is None
+    assert heavy.heavy is not None
+    assert heavy.heavy["image"].sum(dtype=float) == pytest.approx(6910.3796688639995, rel=1e-14)
+    assert heavy.heavy["variance"].sum(dtype=float) == pytest.approx(552918.7163085938, rel=1e-14)
+    assert heavy.heavy["mask"][0] == 1072
+
+
 def catalog(rows: int) -> Catalog:
     columns = {"id": np.arange(1, rows + 1), "coord_ra": np.zeros(rows), "coord_dec": np.zeros(rows)}
     footprints = [

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from diffrun.errors import DataError
 from diffrun.files import fitsread
-from diffrun.files.afw.archive import Archive
+from diffrun.files.afw.archive import Archive, raw_rows
 from diffrun.files.fitswrite import Table
 
 _ANEW = "get a whole copy of this file, or make it anew"
@@ -93,7 +93,7 @@ def hdus(footprints: Sequence[Footprint]) -> list[Table]:
 
 
 def read_footprints(path: Path) -> list[Footprint | None]:
-    """The footprint of each row of a catalogue of version 1 to 3, `None` for a row that has none.
+    """The footprint of each row of a catalogue of version 0 to 3, `None` for a row that has none.
 
     Raises
     ------
@@ -102,6 +102,8 @@ def read_footprints(path: Path) -> list[Footprint | None]:
     """
     with fitsread.opened(path) as opened:
         table = opened[1] if len(opened) > 1 and opened[1].is_table else None
+        if table is not None and "SPANCOL" in table.header:
+            return _in_columns(table)
         if table is None or "footprint" not in (table.row_type().names or ()):
             raise DataError(
                 "there is no table with footprints", "give a catalogue that was written with them"
@@ -110,6 +112,31 @@ def read_footprints(path: Path) -> list[Footprint | None]:
             return []
         archive = Archive.read(opened, int(table.header["AR_HDU"]) - 1)
         return [read(archive, int(number)) if number else None for number in table.rows()["footprint"]]
+
+
+def _in_columns(table: fitsread.Hdu) -> list[Footprint | None]:
+    """Those of version 0, which are fields of the table itself."""
+    rows = raw_rows(table)
+    names = ["", *(rows.dtype.names or ())]
+
+    def cells(card: str, kind: str) -> list[NDArray[Any]]:
+        name = names[int(table.header[card])]
+        return [np.frombuffer(cell, kind).astype(kind.replace(">", "=")) for cell in rows[name]]
+
+    spans = [cell.reshape(-1, 3) for cell in cells("SPANCOL", ">i4")]
+    peaks = [cell.reshape(-1, 3) for cell in cells("PEAKCOL", ">f4")]
+    plain = [
+        Footprint(span, peak[:, 0].astype(np.int32), peak[:, 1].astype(np.int32), peak[:, 2])
+        for span, peak in zip(spans, peaks, strict=True)
+    ]
+    if "HVYPIXCO" not in table.header:
+        return [each if len(each.spans) else None for each in plain]
+    images, variances = cells("HVYPIXCO", ">f4"), cells("HVYVARCO", ">f4")
+    masks = [cell.astype(np.int32) + 32768 for cell in cells("HVYMSKCO", ">i2")]
+    return [
+        _checked(each, {"image": image, "mask": mask, "variance": variance}) if len(each.spans) else None
+        for each, image, mask, variance in zip(plain, images, masks, variances, strict=True)
+    ]
 
 
 def read(archive: Archive, number: int) -> Footprint:
@@ -139,17 +166,24 @@ def read(archive: Archive, number: int) -> Footprint:
 def _heavy(archive: Archive, number: int, plain: Footprint) -> Footprint:
     """With the values of its pixels."""
     row = archive.row(number, 2)
-    area = int((plain.spans[:, 2] - plain.spans[:, 1] + 1).sum())
     values: dict[str, NDArray[Any]] = {
         name: np.frombuffer(row[name], kind).astype(kind.replace(">", "=")) for name, kind in _HEAVY.items()
     }
-    wide = len(row["mask"]) == 4 * area
+    wide = len(row["mask"]) == 4 * len(values["image"])
     # 16 bits in 12.1, moved by 32768; the heap has them as they stand in the file.
     mask = np.frombuffer(row["mask"], ">i4" if wide else ">i2").astype(np.int32)
-    values["mask"] = mask if wide else mask + 32768
-    if any(len(each) != area for each in values.values()):
+    return _checked(plain, values | {"mask": mask if wide else mask + 32768})
+
+
+def _checked(plain: Footprint, heavy: dict[str, NDArray[Any]]) -> Footprint:
+    """With the values of its pixels, if it has any: as many as pixels."""
+    area = int((plain.spans[:, 2] - plain.spans[:, 1] + 1).sum())
+    sizes = {len(each) for each in heavy.values()}
+    if sizes == {0}:
+        return plain
+    if sizes != {area}:
         raise DataError(f"a heavy footprint of {area} pixels has another number of values", _ANEW)
-    return Footprint(plain.spans, plain.peaks_x, plain.peaks_y, plain.peak_values, values)
+    return Footprint(plain.spans, plain.peaks_x, plain.peaks_y, plain.peak_values, heavy)
 
 
 def _table(rows: NDArray[Any], number: int) -> Table:
