@@ -206,10 +206,12 @@ def _unpacking(path: Path, found: list[door.Segment]) -> Iterator[dict[int, Any]
         return
     from astropy.io import fits
 
-    with _quiet():
-        hdus = fits.open(path, do_not_scale_image_data=True, lazy_load_hdus=False)
-    with hdus:
-        yield {number: hdus[number] for number in numbers}
+    # A file of our own: astropy leaves the one that it opens itself open when it fails.
+    with path.open("rb") as stream:
+        with _quiet():
+            hdus = fits.open(stream, do_not_scale_image_data=True, lazy_load_hdus=False)
+        with hdus:
+            yield {number: hdus[number] for number in numbers}
 
 
 @contextmanager
