@@ -70,7 +70,7 @@ def _stars(found: Filter, noise: float) -> tuple[Index, Index]:
     j, i = np.nonzero(top > _SNR * noise)
     order = np.argsort(-top[j, i], kind="stable")[: 3 * _MOST]
     j, i = j[order], i[order]
-    at = squares[j, :, i, :].reshape(len(j), -1).argmax(axis=1)
+    at = squares[j, :, i, :].reshape(len(j), _SQUARE**2).argmax(axis=1)
     rows, columns = j * _SQUARE + at // _SQUARE, i * _SQUARE + at % _SQUARE
     clean = [
         not mask[max(0, y - 12) : y + 13, max(0, x - 12) : x + 13].any()
