@@ -7,6 +7,7 @@ from scipy.ndimage import binary_dilation, label
 
 from diffrun.engine import regions
 from diffrun.engine.detect import Pixels, detect
+from diffrun.engine.find import quality
 from diffrun.engine.significance import Filter, preview
 from diffrun.files.afw.exposure import Exposure
 from diffrun.files.afw.kernel import LinearCombinationKernel
@@ -141,6 +142,21 @@ def test_regions_are_those_of_the_slow_dilation_and_labels():
         lengths = grown[:, 2] - grown[:, 1] + 1
         np.testing.assert_array_equal(numbers.ravel()[regions.pixels(grown, N)] - 1, np.repeat(own, lengths))
         assert (np.diff(np.unique(own, return_index=True)[1]) > 0).all()
+
+
+def test_the_quality_of_white_noise_is_told():
+    """Noise that is 1.2 times what its variance says, a tenth of it spoilt by saturation."""
+    exposure = noise(6).replace(psf=psf())
+    saturated = np.zeros((N, N), bool)
+    saturated[:, : N // 10] = True
+    mask = np.where(saturated, exposure.bits("SAT"), 0).astype(np.int32)
+    exposure = exposure.replace(mask=mask, image=exposure.image * np.float32(1.2))
+    told = quality(Filter(exposure, np.zeros((N, N), np.float32)), ~saturated)
+    task = "imageDifference:quality"
+    assert told[f"{task}.noise"] == pytest.approx(1.2, rel=0.04)
+    assert told[f"{task}.k"] == pytest.approx(1.2, rel=0.1)
+    assert abs(told[f"{task}.lag1"]) < 0.04
+    assert told[f"{task}.flaggedFraction"] == pytest.approx(0.1, abs=0.01)
 
 
 def test_no_pixels_give_no_footprints():

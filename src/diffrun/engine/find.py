@@ -25,8 +25,8 @@ from diffrun.files.afw.exposure import Exposure
 _BACKGROUND_CELL = 256
 #: Significance below which a pixel counts as blank sky.
 _BLANK = 4.0
-#: Distance of the places at which the filter is tried on blank sky.
-_EVERY = 24
+#: Places at which the filter is tried for its scatter, and their least distance, pixels.
+_PLACES, _APART = 28_000, 8
 
 Config = Any
 Metadata = dict[str, Any]
@@ -112,9 +112,10 @@ def quality(judged: Filter, blank: Bool) -> Metadata:
     z = np.where(clear, e.image[some], 0) / np.sqrt(np.where(clear, e.variance[some], 1))
     pairs = int(np.count_nonzero(clear[:, 1:] & clear[:, :-1]))
     power = max(float((z * z).sum()), 1e-30) / max(int(np.count_nonzero(clear)), 1)
+    every = max(_APART, int(np.sqrt(blank.size / _PLACES)))
     rows, columns = (
-        (axis * _EVERY + _EVERY // 2).astype(np.int32)
-        for axis in np.nonzero(blank[_EVERY // 2 :: _EVERY, _EVERY // 2 :: _EVERY])
+        (axis * every + every // 2).astype(np.int32)
+        for axis in np.nonzero(blank[every // 2 :: every, every // 2 :: every])
     )
     no_data, saturated = np.int32(e.bits("NO_DATA")), np.int32(e.bits("SAT", "SAT_TEMPLATE", "SUSPECT"))
     sample = e.mask[::4, ::4]
