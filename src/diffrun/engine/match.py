@@ -16,9 +16,9 @@ from diffrun.engine.smoothpsf import FWHM_PER_SIGMA, SAME_SEEING, field_box
 from diffrun.engine.subtract import Pair
 from diffrun.files.afw.catalog import Catalog
 
-#: Half width of the stamps in which the kernel is fitted, in FWHM of the wider PSF, and its bounds in pixels.
+#: Radius of the stamps in which the kernel is fitted, in FWHM of the wider PSF, and its bounds in pixels.
 #: Smaller stamps miss the wings, larger ones bring in more noise.
-_FIT_REACH, _FIT_HALF = 4.5, (10, 26)
+_FIT_REACH, _FIT_HALF = 5.1, (11, 29)
 #: Most cells along an axis in which candidates are chosen: on a whole sensor they are larger than configured.
 _MOST_CELLS = 8
 #: How many times as many candidates as wanted are looked at for their flux, and that again for their mask.
