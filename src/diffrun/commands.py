@@ -10,6 +10,7 @@ import typer
 
 from diffrun import options as o
 from diffrun.batchcommands import app as batch_commands
+from diffrun.campaigncommands import app as campaign_commands
 from diffrun.display import Screen
 from diffrun.errors import UsageError
 from diffrun.imagecommands import app as image_commands
@@ -25,6 +26,7 @@ app = typer.Typer(
 )
 app.add_typer(image_commands)
 app.add_typer(site_commands)
+app.add_typer(campaign_commands)
 app.registered_commands += batch_commands.registered_commands
 
 

@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from diffrun.errors import DiskFullError, OutputError
 
@@ -63,7 +64,31 @@ def write_pieces(path: Path, size: int, pieces: Iterable[tuple[int, bytes | byte
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
+
+
+@contextmanager
+def write_stream(path: Path) -> Iterator[TextIO]:
+    """A text file that is written piece by piece, and appears under its name when all of it is there.
+
+    Raises
+    ------
+    diffrun.errors.DiskFullError, diffrun.errors.OutputError
+        As `write_bytes`.
+    """
+    with _explained(path, 0):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name[:200]}.{secrets.token_hex(6)}.tmp")
+        try:
+            with temporary.open("x", encoding="utf-8", newline="") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        sync_folder(path.parent)
 
 
 def publish_folder(temporary: Path, final: Path) -> None:
@@ -81,7 +106,7 @@ def publish_folder(temporary: Path, final: Path) -> None:
     """
     with _explained(final, 0):
         for folder, _, _ in os.walk(temporary):
-            _sync_folder(Path(folder))
+            sync_folder(Path(folder))
         try:
             # rename(2) onto a folder that is not empty, or onto a file, fails: it is the arbiter of races.
             temporary.rename(final)
@@ -91,7 +116,7 @@ def publish_folder(temporary: Path, final: Path) -> None:
                     f"{final} exists already", "remove it, or name another output folder"
                 ) from error
             raise
-        _sync_folder(final.parent)
+        sync_folder(final.parent)
 
 
 def _write_all(descriptor: int, pieces: Iterable[tuple[int, bytes | bytearray | memoryview]]) -> None:
@@ -108,7 +133,7 @@ def _write_all(descriptor: int, pieces: Iterable[tuple[int, bytes | bytearray | 
     os.close(descriptor)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Make the names in a folder durable."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

@@ -20,6 +20,7 @@ from diffrun.runtimes.image import Image, default
 ENGINE = "diffrun.engine"
 SURVEY = "diffrun.engine.survey"
 REPORT = "diffrun.engine.report"
+GATHER = "diffrun.engine.gather"
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Job:
     Attributes
     ----------
     module : `str`
-        `ENGINE`, `SURVEY` or `REPORT`.
+        `ENGINE`, `SURVEY`, `REPORT` or `GATHER`.
     arguments : `tuple` [`str`, ...]
     reads : `tuple` [`pathlib.Path`, ...]
         Folders and files that it may only read.

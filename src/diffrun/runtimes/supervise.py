@@ -118,7 +118,7 @@ def _child(command: Command, stdout: IO[bytes] | int, stderr: int) -> Iterator[s
             stdout=stdout,
             stderr=stderr,
             process_group=0,
-            preexec_fn=None if command.tidy else _die_with_parent(),
+            preexec_fn=None if command.tidy else die_with_parent(),
         )
     except OSError as error:
         raise DiffrunError(f"cannot start {command.argv[0]}: {error.strerror}") from None
@@ -153,7 +153,8 @@ def _end(child: subprocess.Popen[bytes], number: int) -> None:
             child.wait(_GRACE)
 
 
-def _die_with_parent() -> Callable[[], None] | None:
+def die_with_parent() -> Callable[[], None] | None:
+    """What a child calls before its program, so that the kernel kills it when its parent dies."""
     if sys.platform != "linux":
         return None
     prctl = ctypes.CDLL(None).prctl

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The pairs of a campaign, from a CSV or ECSV file or from visits on the command line."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable
+from pathlib import Path
+
+from diffrun.errors import UsageError
+from diffrun.files.atomic import write_bytes
+from diffrun.request import Request
+
+COLUMNS = ("science", "template", "raft", "sensor", "filter", "template_filter")
+_LARGEST = 256 * 1024 * 1024
+
+
+def read(path: Path) -> tuple[Request, ...]:
+    """The pairs of a file, each once, in its order.
+
+    Parameters
+    ----------
+    path : `pathlib.Path`
+        CSV with a line of column names, or ECSV: ``science``, ``template``, and where wanted ``raft``,
+        ``sensor``, ``filter``, ``template_filter``. An ECSV file may be separated by blanks.
+
+    Raises
+    ------
+    UsageError
+        With the line, for what cannot be meant.
+    """
+    try:
+        if path.stat().st_size > _LARGEST:
+            raise UsageError(f"{path} is larger than {_LARGEST >> 20} MiB", "give a table of pairs")
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}", "give a CSV file of pairs") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"{path} is not text", "give a CSV file of pairs") from None
+    return _of_lines(text.splitlines(), str(path))
+
+
+def _of_lines(lines: list[str], where: str) -> tuple[Request, ...]:
+    told = [(number, line) for number, line in enumerate(lines, 1) if line.strip() and line[0] != "#"]
+    if not told:
+        raise UsageError(f"{where} has no line", f"begin it with: {','.join(COLUMNS[:2])}")
+    separator = "," if "," in told[0][1] else " "
+    rows = list(csv.reader((line for _, line in told), delimiter=separator, skipinitialspace=True))
+    names = [name.strip() for name in rows[0]]
+    strange = [name for name in names if name not in COLUMNS]
+    if strange or len(set(names)) < len(names) or not {"science", "template"} <= set(names):
+        raise UsageError(
+            f"{where} has the columns {', '.join(names)}",
+            f"science and template are needed, and of {', '.join(COLUMNS[2:])} what is wanted",
+        )
+    found: dict[str, Request] = {}
+    for (number, _), row in zip(told[1:], rows[1:], strict=False):
+        place = f"{where}, line {number}"
+        if len(row) != len(names):
+            raise UsageError(f"{place} has {len(row)} values", f"give {len(names)}: {', '.join(names)}")
+        given = {name: text.strip() for name, text in zip(names, row, strict=True) if text.strip()}
+        pair = _pair(given, place)
+        found.setdefault(pair.name, pair)
+    return tuple(found.values())
+
+
+def _pair(given: dict[str, str], place: str) -> Request:
+    try:
+        return Request.parse(given)
+    except UsageError as error:
+        raise UsageError(f"{place}: {error.message}", error.remedy) from None
+
+
+def of_visits(given: dict[str, str | None]) -> tuple[Request, ...]:
+    """The pairs of ``--science 230^185595 --template 195529``: every science visit with every template."""
+    for side in ("science", "template"):
+        if not given.get(side):
+            raise UsageError(f"--{side} is missing", "give both, or a file of pairs with --pairs")
+    found: dict[str, Request] = {}
+    for science in str(given["science"]).split("^"):
+        for template in str(given["template"]).split("^"):
+            pair = Request.parse({**given, "science": science, "template": template})
+            if pair.science != pair.template:
+                found.setdefault(pair.name, pair)
+    if not found:
+        raise UsageError("each science visit is its own template", "give another --template")
+    return tuple(found.values())
+
+
+def write(path: Path, pairs: Iterable[Request]) -> None:
+    """A file that `read` reads."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(COLUMNS)
+    table.writerows([getattr(pair, name) or "" for name in COLUMNS] for pair in pairs)
+    write_bytes(path, text.getvalue().encode())

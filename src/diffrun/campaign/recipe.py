@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What all pairs of a campaign have in common, in ``campaign.json``: another recipe, another campaign."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from diffrun import plan, settings
+from diffrun.errors import ConfigError
+from diffrun.files.atomic import write_bytes
+from diffrun.request import Request
+from diffrun.settings import Settings
+
+NAME = "campaign.json"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The common part of every pair's run.
+
+    Attributes
+    ----------
+    words : `tuple` [`str`, ...]
+        What is put behind the pair on the command line of ``diffrun``.
+    identity : `dict`
+        What decides the products.
+    settings : `Settings`
+    """
+
+    words: tuple[str, ...]
+    identity: Mapping[str, Any]
+    settings: Settings
+
+    def command(self, pair: Request, output: Path) -> list[str]:
+        """The words after ``diffrun`` that make one pair."""
+        words = ["--science", str(pair.science), "--template", str(pair.template)]
+        for name in ("raft", "sensor", "filter", "template_filter"):
+            value = getattr(pair, name)
+            words += [f"--{name.replace('_', '-')}", value] if value else []
+        return [*words, *self.words, "--jobs", "1", "--output", str(output), "--json"]
+
+
+def of(request: Request) -> Recipe:
+    """The recipe of a request, whose visits do not matter."""
+    resolved = settings.resolve(request)
+    words: list[str] = []
+    for name in ("site", "program", "runtime", "image", "repo"):
+        value = getattr(resolved, name).value
+        words += [f"--{name}", str(value)] if value is not None else []
+    words += [word for path in request.configfile for word in ("--configfile", str(path))]
+    words += [word for override in request.config for word in ("--config", override)]
+    identity = {
+        "program": resolved.program.value,
+        "runtime": resolved.runtime.value,
+        "image": resolved.image.value,
+        "repository": str(resolved.repo.value) if resolved.repo.value else None,
+        "config": list(request.config),
+        "configfiles": [plan.summed(path, path.name).sha256 for path in request.configfile],
+        "versions": dict(plan.versions()) if resolved.runtime.value == "native" else {},
+    }
+    return Recipe(tuple(words), identity, resolved)
+
+
+def keep(recipe: Recipe, folder: Path) -> None:
+    """Write the recipe into a new campaign; `ConfigError` if the folder has that of another one."""
+    path = folder / NAME
+    refuse_other(recipe, folder)
+    if not path.exists():
+        write_bytes(path, (json.dumps(recipe.identity, indent=2, sort_keys=True) + "\n").encode())
+
+
+def refuse_other(recipe: Recipe, folder: Path) -> None:
+    """`ConfigError` naming what differs, if the folder holds a campaign of another recipe."""
+    try:
+        found = json.loads((folder / NAME).read_bytes())
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError):
+        raise ConfigError(f"{folder / NAME} cannot be read", "give another --output") from None
+    differs = [name for name, value in recipe.identity.items() if found.get(name) != value]
+    if differs:
+        name = differs[0]
+        raise ConfigError(
+            f"{folder} is a campaign with another {name}: {found.get(name)!r}, now {recipe.identity[name]!r}",
+            "give another --output, or what it was begun with",
+        )

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""One command's work on a campaign: what is not done yet, with a word on what is repeated."""
+
+from __future__ import annotations
+
+from diffrun.campaign import driver, pairs, recipe
+from diffrun.campaign.progress import Progress
+from diffrun.campaign.recipe import Recipe
+from diffrun.campaign.standing import PAIRS, Standing, pairs_of, survey
+from diffrun.claim import explained
+from diffrun.display import Screen, counted, shown
+from diffrun.errors import DiffrunError
+from diffrun.runtimes.supervise import Stopped
+
+_MOST_NAMED = 20
+
+
+def here(
+    common: Recipe, asked: Standing, at_once: int | None, limit: float, again: bool, screen: Screen
+) -> Standing:
+    """Do the pairs of a campaign on this machine; how they stand afterwards.
+
+    Raises
+    ------
+    ConfigError
+        If the folder holds a campaign with another recipe.
+    OutputError, DiskFullError
+        If another command works on it, or the ledger cannot be written.
+    Stopped
+        On a signal, after all children have ended.
+    """
+    folder = asked.folder
+    chosen = (*asked.done, *(pair for pair, _ in asked.failed), *(each.pair for each in asked.todo))
+    with explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with driver.alone(folder):
+        recipe.keep(common, folder)
+        known = {pair.name: pair for pair in (pairs_of(folder) if (folder / PAIRS).exists() else ())}
+        if any(pair.name not in known for pair in chosen):
+            pairs.write(folder / PAIRS, (known | {pair.name: pair for pair in chosen}).values())
+        now = survey(folder, chosen, again)
+        screen.line(f"{shown(folder)}: {now}")
+        _say_why(now, screen)
+        if now.todo:
+            _drive(common, now, at_once or driver.workers(), limit, screen)
+    ended = survey(folder, chosen)
+    screen.line(f"{shown(folder)}: {ended}")
+    return ended
+
+
+def _say_why(now: Standing, screen: Screen) -> None:
+    repeated = [each for each in now.todo if each.why]
+    for each in repeated[:_MOST_NAMED]:
+        screen.line(f"{each.pair.name} is done again: {each.why}")
+    if len(repeated) > _MOST_NAMED:
+        screen.line(f"... and {counted(len(repeated) - _MOST_NAMED, 'pair')} more")
+
+
+def _drive(common: Recipe, now: Standing, at_once: int, limit: float, screen: Screen) -> None:
+    progress = Progress(screen, len(now.todo))
+    try:
+        driver.drive(now.folder, common, now.todo, at_once, limit, progress.turn, progress.ended)
+    except (Stopped, DiffrunError):
+        progress.close()
+        left = len(now.todo) - progress.done - sum(progress.failed.values())
+        screen.line(f"stopped with {progress.done} done and {left} left; the same command goes on from there")
+        raise
+    finally:
+        progress.close()

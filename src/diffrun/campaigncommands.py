@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The commands ``diffrun campaign plan|run|status|report``: parse, call one function, print."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from diffrun import options as o
+from diffrun.display import Screen, shown
+from diffrun.errors import UsageError
+from diffrun.options import Text, option
+from diffrun.request import Request, folder, jobs
+
+if TYPE_CHECKING:
+    from diffrun.campaign.recipe import Recipe
+    from diffrun.campaign.standing import Standing
+
+app = typer.Typer(
+    name="campaign",
+    help="Very many pairs: the same command again does what is not done.",
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+_WHAT, _HOW = "What to subtract", "Where and how"
+_DEFAULT = "diffrun-campaign"
+Pairs = Annotated[
+    Text, option(_WHAT, "CSV or ECSV: science, template, raft, sensor, filter.", "--pairs", metavar="FILE")
+]
+Sciences = Annotated[Text, option(_WHAT, "Science visits, as 230^185595.", "--science", metavar="VISITS")]
+Templates = Annotated[Text, option(_WHAT, "Template visits.", "--template", metavar="VISITS")]
+Place = Annotated[
+    Text, option(_HOW, f"The campaign's folder (default: {_DEFAULT}).", "--output", metavar="FOLDER")
+]
+Workers = Annotated[
+    Text, option(_HOW, "Pairs at a time (default: as processors and memory allow).", "--workers", metavar="N")
+]
+Limit = Annotated[
+    int, option(_HOW, "Seconds that one pair may take.", "--pair-time", metavar="SECONDS", min=1)
+]
+Again = Annotated[bool, option(_HOW, "Also what failed for good.", "--again", metavar="")]
+Campaign = Annotated[
+    Text, typer.Argument(metavar="[FOLDER]", help=f"A campaign's folder (default: {_DEFAULT}).")
+]
+
+
+@app.command()
+def plan(
+    context: typer.Context,
+    pairs: Pairs = None,
+    science: Sciences = None,
+    template: Templates = None,
+    raft: o.Raft = None,
+    sensor: o.Sensor = None,
+    filter: o.Filter = None,
+    template_filter: o.TemplateFilter = None,
+    output: Place = None,
+    repo: o.Repo = None,
+    config: o.Config = None,
+    configfile: o.Configfile = None,
+    site: o.Site = None,
+    program: o.Program = None,
+    runtime: o.Runtime = None,
+    image: o.Image = None,
+    again: Again = False,
+    as_json: o.Json = False,
+) -> None:
+    """What a run would do: the pairs, what is done, what is repeated and why. Nothing is written."""
+    _, standing = _asked(context.params)
+    if as_json:
+        print(json.dumps(standing.as_dict(), indent=2))
+        return
+    print(standing)
+    for each in standing.todo:
+        print(f"{each.pair.name}: {each.why}" if each.why else each.pair.name)
+
+
+@app.command()
+def run(
+    context: typer.Context,
+    pairs: Pairs = None,
+    science: Sciences = None,
+    template: Templates = None,
+    raft: o.Raft = None,
+    sensor: o.Sensor = None,
+    filter: o.Filter = None,
+    template_filter: o.TemplateFilter = None,
+    output: Place = None,
+    repo: o.Repo = None,
+    config: o.Config = None,
+    configfile: o.Configfile = None,
+    site: o.Site = None,
+    program: o.Program = None,
+    runtime: o.Runtime = None,
+    image: o.Image = None,
+    workers: Workers = None,
+    pair_time: Limit = 3600,
+    again: Again = False,
+    as_json: o.Json = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """Do every pair that is not done. Ctrl-C stops it; the same command goes on."""
+    from diffrun.campaign import work
+
+    screen = Screen(out=sys.stderr if as_json else sys.stdout, verbosity=-int(quiet))
+    recipe, standing = _asked(context.params)
+    at_once = jobs("--workers", workers) if workers else None
+    ended = work.here(recipe, standing, at_once, float(pair_time), again, screen)
+    if as_json:
+        print(json.dumps(ended.as_dict(), indent=2))
+    if ended.failed or ended.todo:
+        raise typer.Exit(1)
+
+
+@app.command()
+def status(campaign: Campaign = None, as_json: o.Json = False) -> None:
+    """How many pairs are done, left and failed, by cause."""
+    from diffrun.campaign import standing as standings
+
+    place = folder("FOLDER", campaign or _DEFAULT)
+    found = standings.survey(place, standings.pairs_of(place))
+    if as_json:
+        print(json.dumps(found.as_dict(), indent=2))
+        return
+    print(found)
+    for pair, entry in found.failed:
+        print(f"{pair.name}: {entry.cause}: {entry.message}")
+
+
+@app.command()
+def report(campaign: Campaign = None) -> None:
+    """One table of all pairs, one catalogue of all DIA sources, and the pairs that stand out."""
+    from diffrun.campaign import report as reports
+    from diffrun.campaign import standing as standings
+
+    place = folder("FOLDER", campaign or _DEFAULT)
+    found = standings.survey(place, standings.pairs_of(place))
+    table, sources, outliers, notes = reports.write(found)
+    screen = Screen()
+    screen.line(str(found))
+    for line in notes:
+        screen.fact("note", line)
+    for line in outliers:
+        screen.fact("stands out", line)
+    screen.fact("pairs", shown(table))
+    if sources:
+        screen.fact("sources", shown(sources))
+
+
+def _asked(typed: dict[str, Any]) -> tuple[Recipe, Standing]:
+    """The recipe, and how the pairs stand that were asked for."""
+    from diffrun.campaign import pairs, recipe
+    from diffrun.campaign import standing as standings
+
+    ids = ("science", "template", "raft", "sensor", "filter", "template_filter")
+    given = {name: typed.get(name) for name in ids}
+    if typed.get("pairs"):
+        extra = next((name for name in ids if given[name]), None)
+        if extra:
+            raise UsageError(
+                f"--pairs and --{extra.replace('_', '-')} exclude each other", "give one of them"
+            )
+        chosen = pairs.read(folder("--pairs", str(typed["pairs"])))
+    else:
+        chosen = pairs.of_visits(given)
+    common = {name: value for name, value in typed.items() if name not in (*ids, "output")}
+    made = recipe.of(Request.parse({**common, "science": "0", "template": "0"}))
+    place: Path = folder("--output", typed.get("output") or _DEFAULT)
+    recipe.refuse_other(made, place)
+    return made, standings.survey(place, chosen, bool(typed.get("again")))
