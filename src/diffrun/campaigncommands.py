@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from diffrun import batchcommands as b
 from diffrun import options as o
 from diffrun.display import Screen, shown
 from diffrun.errors import UsageError
@@ -44,6 +45,13 @@ Limit = Annotated[
     int, option(_HOW, "Seconds that one pair may take.", "--pair-time", metavar="SECONDS", min=1)
 ]
 Again = Annotated[bool, option(_HOW, "Also what failed for good.", "--again", metavar="")]
+Executor = Annotated[
+    str, option(_HOW, "local, or array: a job array of Slurm.", "--executor", metavar="NAME")
+]
+Chunk = Annotated[
+    int, option(_HOW, "Pairs of one task of the array (default: 100).", "--chunk", metavar="N", min=1)
+]
+AtATime = Annotated[int | None, option(_HOW, "Tasks that run at a time.", "--at-a-time", metavar="N", min=1)]
 Campaign = Annotated[
     Text, typer.Argument(metavar="[FOLDER]", help=f"A campaign's folder (default: {_DEFAULT}).")
 ]
@@ -101,6 +109,16 @@ def run(
     workers: Workers = None,
     pair_time: Limit = 3600,
     again: Again = False,
+    executor: Executor = "local",
+    chunk: Chunk = 100,
+    at_a_time: AtATime = None,
+    account: b.Account = None,
+    qos: b.Qos = None,
+    partition: b.Partition = None,
+    constraint: b.Constraint = None,
+    time: b.Time = None,
+    memory: b.Memory = None,
+    licenses: b.Licenses = None,
     as_json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> None:
@@ -110,9 +128,52 @@ def run(
     screen = Screen(out=sys.stderr if as_json else sys.stdout, verbosity=-int(quiet))
     recipe, standing = _asked(context.params)
     at_once = jobs("--workers", workers) if workers else None
+    if executor == "array":
+        _submit(recipe, standing, context.params, at_once or 1, screen)
+        return
+    if executor != "local":
+        raise UsageError(f"--executor {executor!r} is unknown", "use local or array")
     ended = work.here(recipe, standing, at_once, float(pair_time), again, screen)
     if as_json:
         print(json.dumps(ended.as_dict(), indent=2))
+    if ended.failed or ended.todo:
+        raise typer.Exit(1)
+
+
+def _submit(recipe: Recipe, standing: Standing, typed: dict[str, Any], at_once: int, screen: Screen) -> None:
+    """Submit what is not done as one job array."""
+    from diffrun.campaign import array, work
+
+    wanted = array.wanted(recipe, typed)
+    with work.begun(recipe, standing, bool(typed["again"]), screen) as now:
+        if not now.todo:
+            return
+        job, path = array.submit(recipe, now, wanted, at_once, typed["chunk"], typed["at_a_time"])
+    screen.fact("script", shown(path))
+    screen.fact("job", job)
+
+
+@app.command(hidden=True)
+def task(
+    context: typer.Context,
+    lists: Annotated[str, typer.Argument(metavar="LISTS")],
+    output: Place = None,
+    repo: o.Repo = None,
+    config: o.Config = None,
+    configfile: o.Configfile = None,
+    site: o.Site = None,
+    program: o.Program = None,
+    runtime: o.Runtime = None,
+    image: o.Image = None,
+    workers: Workers = None,
+    pair_time: Limit = 3600,
+) -> None:
+    """One task of a job array: the pairs of its list."""
+    from diffrun.campaign import array, work
+
+    chosen = array.of_task(folder("LISTS", lists))
+    at_once = jobs("--workers", workers or "1")
+    ended = work.in_task(_recipe(context.params), _place(context.params), chosen, at_once, float(pair_time))
     if ended.failed or ended.todo:
         raise typer.Exit(1)
 
@@ -168,8 +229,18 @@ def _asked(typed: dict[str, Any]) -> tuple[Recipe, Standing]:
         chosen = pairs.read(folder("--pairs", str(typed["pairs"])))
     else:
         chosen = pairs.of_visits(given)
-    common = {name: value for name, value in typed.items() if name not in (*ids, "output")}
-    made = recipe.of(Request.parse({**common, "science": "0", "template": "0"}))
-    place: Path = folder("--output", typed.get("output") or _DEFAULT)
+    made, place = _recipe(typed), _place(typed)
     recipe.refuse_other(made, place)
     return made, standings.survey(place, chosen, bool(typed.get("again")))
+
+
+def _recipe(typed: dict[str, Any]) -> Recipe:
+    from diffrun.campaign import recipe
+
+    names = ("repo", "config", "configfile", "site", "program", "runtime", "image")
+    common = {name: typed.get(name) for name in names}
+    return recipe.of(Request.parse({**common, "science": "0", "template": "0"}))
+
+
+def _place(typed: dict[str, Any]) -> Path:
+    return folder("--output", typed.get("output") or _DEFAULT)

@@ -83,9 +83,14 @@ def page(
 
 def passed(plan: Plan, environment: Mapping[str, str] | None = None) -> dict[str, str]:
     """The variables of a job: Slurm gives it none but its own, whatever the submitter has set."""
+    return passed_to(plan.runtime if plan.image else None, environment)
+
+
+def passed_to(runtime: str | None, environment: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The variables of a job that enters an image by a runtime, or none."""
     host = os.environ if environment is None else environment
     found = {name: host[name] for name in PASSED if host.get(name)}
-    program = shutil.which(plan.runtime, path=host.get("PATH")) if plan.image else None
+    program = shutil.which(runtime, path=host.get("PATH")) if runtime else None
     return found | {"PATH": f"{Path(program).parent}:/usr/bin:/bin"} if program else found
 
 

@@ -117,6 +117,15 @@ def active(name: str, folder: Path) -> str | None:
     return None
 
 
+def largest_array() -> int:
+    """How many tasks a job array may have here (MaxArraySize)."""
+    done = _run(["scontrol", "show", "config"])
+    found = re.search(r"^MaxArraySize\s*=\s*([0-9]+)", done.stdout, re.MULTILINE)
+    if done.returncode != 0 or not found or not int(found[1]):
+        raise BatchError(f"Slurm does not say its MaxArraySize: {_said(done)}", "try again later")
+    return int(found[1])
+
+
 def state(job: str) -> State:
     """What Slurm says of a job now."""
     return _accounted(job) or _controlled(job)

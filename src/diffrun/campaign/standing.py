@@ -43,6 +43,11 @@ class Standing:
     todo: tuple[Todo, ...]
 
     @property
+    def pairs(self) -> tuple[Request, ...]:
+        """All that were asked for."""
+        return (*self.done, *(pair for pair, _ in self.failed), *(each.pair for each in self.todo))
+
+    @property
     def causes(self) -> dict[str, int]:
         """How many failed, by cause, the commonest first."""
         return dict(Counter(entry.cause for _, entry in self.failed).most_common())

@@ -3,6 +3,10 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
 from diffrun.campaign import driver, pairs, recipe
 from diffrun.campaign.progress import Progress
 from diffrun.campaign.recipe import Recipe
@@ -10,6 +14,7 @@ from diffrun.campaign.standing import PAIRS, Standing, pairs_of, survey
 from diffrun.claim import explained
 from diffrun.display import Screen, counted, shown
 from diffrun.errors import DiffrunError
+from diffrun.request import Request
 from diffrun.runtimes.supervise import Stopped
 
 _MOST_NAMED = 20
@@ -30,19 +35,38 @@ def here(
         On a signal, after all children have ended.
     """
     folder = asked.folder
-    chosen = (*asked.done, *(pair for pair, _ in asked.failed), *(each.pair for each in asked.todo))
+    with begun(common, asked, again, screen) as now:
+        if now.todo:
+            _drive(common, now, at_once or driver.workers(), limit, screen)
+    ended = survey(folder, asked.pairs)
+    screen.line(f"{shown(folder)}: {ended}")
+    return ended
+
+
+@contextlib.contextmanager
+def begun(common: Recipe, asked: Standing, again: bool, screen: Screen) -> Iterator[Standing]:
+    """Hold the campaign, with its recipe and its pairs written, and say what is to be done."""
+    folder = asked.folder
     with explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
     with driver.alone(folder):
         recipe.keep(common, folder)
         known = {pair.name: pair for pair in (pairs_of(folder) if (folder / PAIRS).exists() else ())}
-        if any(pair.name not in known for pair in chosen):
-            pairs.write(folder / PAIRS, (known | {pair.name: pair for pair in chosen}).values())
-        now = survey(folder, chosen, again)
+        if any(pair.name not in known for pair in asked.pairs):
+            pairs.write(folder / PAIRS, (known | {pair.name: pair for pair in asked.pairs}).values())
+        now = survey(folder, asked.pairs, again)
         screen.line(f"{shown(folder)}: {now}")
         _say_why(now, screen)
-        if now.todo:
-            _drive(common, now, at_once or driver.workers(), limit, screen)
+        yield now
+
+
+def in_task(common: Recipe, folder: Path, chosen: Sequence[Request], at_once: int, limit: float) -> Standing:
+    """Do the pairs of one task of a job array, which shares the campaign with its other tasks."""
+    recipe.refuse_other(common, folder)
+    screen = Screen()
+    now = survey(folder, chosen)
+    if now.todo:
+        _drive(common, now, at_once, limit, screen)
     ended = survey(folder, chosen)
     screen.line(f"{shown(folder)}: {ended}")
     return ended

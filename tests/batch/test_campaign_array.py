@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""A campaign as a job array of a real Slurm."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from slurmdesk import Desk
+
+WORDS = (
+    "--science",
+    "230^250",
+    "--template",
+    "195529",
+    "--site",
+    "slurm",
+    "--executor",
+    "array",
+    "--chunk",
+    "1",
+)
+
+
+def words(at: Desk, *more: str) -> list[str]:
+    return [
+        "campaign",
+        "run",
+        *WORDS,
+        "--repo",
+        str(at.place / "repo"),
+        "--output",
+        str(at.place / "out"),
+        *more,
+    ]
+
+
+def idle(at: Desk) -> bool:
+    assert at.cluster
+    return not at.cluster.run("squeue", "--noheader").stdout.strip()
+
+
+def ledger(at: Desk) -> list[dict[str, str]]:
+    return [json.loads(line) for line in (at.place / "out/ledger.jsonl").read_text().splitlines()]
+
+
+def test_an_array_does_each_pair_once(at_slurm: Desk) -> None:
+    assert at_slurm.cluster
+    submitted = at_slurm.diffrun(*words(at_slurm, "-c", "standin=gate", "--at-a-time", "1"))
+    assert submitted.returncode == 0, submitted.stderr
+    script = (at_slurm.place / "out/array/out.sbatch").read_text()
+    assert "#SBATCH --array=0-1%1\n" in script
+    at_slurm.cluster.wait_for(lambda: len(at_slurm.starts()) == 1)
+    second = at_slurm.diffrun(*words(at_slurm, "-c", "standin=gate"))
+    assert second.returncode == 7 and "waits or runs: nothing more was submitted" in second.stderr
+    assert len(at_slurm.starts()) == 1
+    (at_slurm.place / "gate").touch()
+    at_slurm.cluster.wait_for(lambda: idle(at_slurm))
+    status = at_slurm.diffrun("campaign", "status", str(at_slurm.place / "out"))
+    assert "2 pairs: 2 done, 0 left" in status.stdout, logs(at_slurm)
+    assert [each["state"] for each in ledger(at_slurm)] == ["started", "done"] * 2
+    assert all(" job " in each["by"] for each in ledger(at_slurm))
+    again = at_slurm.diffrun(*words(at_slurm, "-c", "standin=gate"))
+    assert again.returncode == 0 and "2 done, 0 left" in again.stdout and idle(at_slurm)
+
+
+def test_a_rejected_array_is_a_failure(at_slurm: Desk) -> None:
+    done = at_slurm.diffrun(*words(at_slurm, "--partition", "nonesuch"))
+    assert done.returncode == 7 and "invalid partition" in done.stderr and idle(at_slurm)
+    assert not (at_slurm.place / "out/ledger.jsonl").exists()
+
+
+def test_a_cancelled_array_goes_on(at_slurm: Desk) -> None:
+    assert at_slurm.cluster
+    submitted = at_slurm.diffrun(*words(at_slurm, "-c", "standin=gate"))
+    assert submitted.returncode == 0, submitted.stderr
+    at_slurm.cluster.wait_for(lambda: len(at_slurm.starts()) == 2)
+    job = submitted.stdout.split()[-1]
+    assert at_slurm.cluster.run("scancel", job).returncode == 0
+    at_slurm.cluster.wait_for(lambda: idle(at_slurm))
+    (at_slurm.place / "gate").touch()
+    again = at_slurm.diffrun(*words(at_slurm, "-c", "standin=gate"))
+    assert again.returncode == 0 and "is done again: " in again.stdout
+    at_slurm.cluster.wait_for(lambda: idle(at_slurm))
+    assert sorted(path.name for path in (at_slurm.place / "out/runs").iterdir()) == [
+        "230-195529",
+        "250-195529",
+    ]
+
+
+def test_there_are_no_more_tasks_than_an_array_may_have(at_slurm: Desk) -> None:
+    assert at_slurm.cluster
+    table = at_slurm.place / "pairs.csv"
+    table.write_text("science,template\n" + "".join(f"{visit},195529\n" for visit in range(1, 1103)))
+    asked = [*WORDS[4:], "--pairs", str(table), "--output", str(at_slurm.place / "out")]
+    held = at_slurm.diffrun(
+        "campaign", "run", *asked, "--repo", str(at_slurm.place / "repo"), "--at-a-time", "1"
+    )
+    assert held.returncode == 0, held.stderr
+    assert at_slurm.cluster.run("scancel", held.stdout.split()[-1]).returncode == 0
+    assert "#SBATCH --array=0-550%1\n" in (at_slurm.place / "out/array/out.sbatch").read_text()
+    lists = sorted((at_slurm.place / "out/array/lists-1").iterdir())
+    assert len(lists) == 551 and len(lists[0].read_text().splitlines()) == 3
+    at_slurm.cluster.wait_for(lambda: idle(at_slurm))
+
+
+def logs(at: Desk) -> str:
+    return "\n".join(path.read_text() for path in Path(at.place, "out/array").glob("*.log"))
