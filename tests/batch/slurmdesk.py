@@ -8,7 +8,7 @@ import pwd
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -19,16 +19,16 @@ from slurmcluster import USER, Cluster, as_user, need
 VISITS = ((230, "r"), (250, "g"), (195529, "r"))
 
 
-def make_repository(root: Path) -> Path:
+def make_repository(root: Path, visits: Sequence[tuple[int, str]] = VISITS) -> Path:
     """A Gen2 repository of obs_lsstSim with three visits; its calexps are no images."""
     root.mkdir(parents=True)
     (root / "_mapper").write_text("lsst.obs.lsstSim.LsstSimMapper\n")
     registry = sqlite3.connect(root / "registry.sqlite3")
     registry.execute("create table raw (id integer, visit int, filter text, raft text, sensor text)")
-    registry.executemany("insert into raw values (1, ?, ?, '2,2', '1,1')", VISITS)
+    registry.executemany("insert into raw values (1, ?, ?, '2,2', '1,1')", visits)
     registry.commit()
     registry.close()
-    for visit, band in VISITS:
+    for visit, band in visits:
         folder = root / f"calexp/v{visit}-f{band}/R22"
         folder.mkdir(parents=True)
         (folder / "S11.fits").write_bytes(b"calexp of %d" % visit)

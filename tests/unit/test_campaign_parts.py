@@ -96,6 +96,7 @@ def test_many_processes_write_one_ledger(tmp_path: Path) -> None:
         (4, "the template does not overlap the science image at all", "no overlap"),
         (4, "damaged file", "bad data"),
         (5, "no room to make out", "disk full"),
+        (1, "the engine ended with 1: OSError: [Errno 28] No space left on device", "disk full"),
         (5, "cannot make out", "output"),
     ],
 )

@@ -9,10 +9,10 @@ import signal
 PASSING = frozenset({"killed", "stopped", "time limit", "disk full", "lost"})
 
 _BY_CODE = {2: "configuration", 3: "not there", 4: "bad data", 5: "output", 7: "batch"}
+_NO_ROOM = ("no room", "No space left", "Disk quota exceeded")
 #: What a message says -> the cause, where the exit code alone tells less.
 _BY_WORDS = {
     4: (("kernel candidates", "no stars"), ("overlap", "no overlap"), ("star", "no stars")),
-    5: (("no room", "disk full"), ("No space left", "disk full")),
     1: (("was killed", "killed"), ("was ended by SIG", "killed")),
 }
 
@@ -25,6 +25,8 @@ def of(status: int, message: str) -> str:
         return "stopped"
     if status == 128 + signal.SIGKILL:
         return "killed"
+    if any(words in message for words in _NO_ROOM):
+        return "disk full"
     for words, cause in _BY_WORDS.get(status, ()):
         if words in message:
             return cause
