@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The program ``makeCalexp.py``: a plain FITS image into a small Gen2 repository.
+
+    python -m diffrun.engine.makecalexp IMAGE --output REPO --visit 1
+
+prints one JSON object with what was measured and assumed; notes go to standard error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from diffrun.errors import DiffrunError, UsageError
+from diffrun.repository.dataid import DataId, parse_filter, parse_visit
+
+_THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "OMP_NUM_THREADS")
+_FILTER_CARDS = ("FILTER", "FILTNAM", "BAND", "FILTER1", "FILTER2", "FILTERS", "INSFILTE")
+_NOT_IN_BEAM = re.compile(r"((clear|open|none|empty|air|blank)\d*)?", re.IGNORECASE)
+_BAND = re.compile(r"[ugrizyUBVRIYJHK]")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the program; the exit status is that of the error, 0 for none."""
+    # Linear algebra on more threads would change last bits; read once, when NumPy is imported.
+    os.environ.update(dict.fromkeys(_THREADS, "1"))
+    try:
+        print(json.dumps(_run(_parser().parse_args(argv)), indent=2))
+        return 0
+    except DiffrunError as error:
+        print(f"makeCalexp: {error}", file=sys.stderr)
+        return error.exit_code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="makeCalexp.py",
+        description="Make a plain FITS image what processCcd would have left: calexp, background and src.",
+    )
+    parser.add_argument("image", type=Path, help="FITS file: plain, .gz, tile-compressed, any image HDU")
+    parser.add_argument("--output", type=Path, required=True, help="Gen2 repository, made if missing")
+    parser.add_argument("--visit", required=True, help="visit number that the image gets")
+    parser.add_argument("--filter", help="band (default: from the header)")
+    parser.add_argument("--hdu", help="number or name of the image's HDU")
+    parser.add_argument("--mask", type=Path, help="file with a mask: planes by MP_ cards, else not 0 is bad")
+    parser.add_argument("--variance", type=Path, help="file with a variance, sigma or inverse variance")
+    parser.add_argument("--gain", type=float, help="electrons per unit of the image")
+    parser.add_argument("--saturation", type=float, help="level from which pixels are saturated")
+    parser.add_argument("--psf-fwhm", type=float, help="FWHM in pixels, instead of the PSF of the stars")
+    return parser
+
+
+def _run(options: argparse.Namespace) -> dict[str, Any]:
+    from diffrun.engine.makecalexp import deposit
+    from diffrun.engine.makecalexp.make import Ask, make
+
+    numbers = {name: _positive(name, getattr(options, name)) for name in ("gain", "saturation", "psf_fwhm")}
+    ask = Ask(options.image, options.hdu, options.mask, options.variance, **numbers)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        name = options.filter or _filter(ask)
+        data_id = DataId(parse_visit(options.visit), parse_filter(name), "2,2", "1,1")
+        deposit.refuse_other_filter(options.output, data_id)
+        made = make(ask, data_id)
+    written = deposit.write(options.output, data_id, made)
+    for note in made.facts["notes"]:
+        print(f"makeCalexp: {note}", file=sys.stderr)
+    return {"data_id": data_id.as_dict(), "files": [str(path) for path in written], **made.facts}
+
+
+def _positive(name: str, value: float | None) -> float:
+    if value is None:
+        return float("nan")
+    if not 0 < value < float("inf"):
+        raise UsageError(f"--{name.replace('_', '-')} {value:g} is not above 0", "give a positive number")
+    return value
+
+
+def _filter(ask: Any) -> str:
+    """The filter as the header has it, in a form that a path can hold; ``unknown`` if there is none."""
+    from diffrun.engine.makecalexp import plain
+
+    with plain.open_file(ask.path) as hdus:
+        header = plain.cards(hdus, plain.choose(hdus, ask.hdu, ask.path)[0])
+    for card in _FILTER_CARDS:
+        words = str(header.get(card, "")).split()
+        band = next((word for word in words if _BAND.fullmatch(word)), None)
+        name = band or re.sub(r"[^A-Za-z0-9_+~.-]", "", "_".join(words)).lstrip("+~.-")
+        if not _NOT_IN_BEAM.fullmatch(name):
+            return name
+    return "unknown"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
