@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import scipy.ndimage
 
-from diffrun.engine.kernel import correlate, low_rank, product, squared
+from diffrun.engine.kernel import FOR_VARIANCE, correlate, low_rank, product, squared
 from diffrun.files.afw.kernel import LinearCombinationKernel, chebyshev_terms
 
 BOX = (99.5, 199.5, 159.5, 249.5)
@@ -42,6 +42,32 @@ def test_a_varying_kernel_is_taken_at_the_output_pixel():
         window = padded[row : row + 7, column : column + 7]
         expected = (kernel.at(column + 100, row + 200) * window).sum()
         assert result[row, column] == pytest.approx(expected, abs=2e-4)
+
+
+@pytest.mark.parametrize("shape", [(9, 9), (7, 5), (1, 1)])
+def test_a_small_kernel_for_variances_is_good_to_a_percent(shape):
+    rng = np.random.default_rng(4)
+    box = (-0.5, -0.5, 3999.5, 3999.5)
+    coefficients = np.array([[1, 0.2, -0.1, 0.05, 0.1, 0.05], [0.1, 0.1, 0.1, 0.1, 0.1, 0.1]])
+    kernel = LinearCombinationKernel(rng.uniform(0.5, 1, (2, *shape)), coefficients, box)
+    image = rng.uniform(1, 2, (131, 1003)).astype(np.float32)
+    result = correlate(image, kernel, (400, 700), FOR_VARIANCE)
+    half_y, half_x = shape[0] // 2, shape[1] // 2
+    padded = np.pad(image.astype(float), ((half_y, half_y), (half_x, half_x)))
+    corners = [(0, 0), (130, 1002), (64, 63), (63, 64)]
+    for row, column in [*corners, *zip(rng.integers(0, 131, 40), rng.integers(0, 1003, 40), strict=True)]:
+        window = padded[row : row + shape[0], column : column + shape[1]]
+        expected = (kernel.at(column + 400, row + 700) * window).sum()
+        assert result[row, column] == pytest.approx(expected, rel=1e-2)
+
+
+def test_a_kernel_of_one_pixel_scales_the_image():
+    image = np.random.default_rng(5).normal(size=(40, 50)).astype(np.float32)
+    kernel = LinearCombinationKernel(np.array([[[2.0]]]), np.array([[1, 0.5, -0.25]]), BOX)
+    result = correlate(image, kernel, (100, 200))
+    for row, column in ((0, 0), (39, 49), (20, 7)):
+        expected = kernel.at(column + 100, row + 200)[0, 0] * image[row, column]
+        assert result[row, column] == pytest.approx(expected, rel=1e-6)
 
 
 def test_two_correlations_are_their_product():

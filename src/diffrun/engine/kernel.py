@@ -17,6 +17,7 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
+from diffrun.engine.smallkernel import correlate_small, is_small
 from diffrun.engine.smoothpsf import fit_field, full_convolution
 from diffrun.files.afw.kernel import LinearCombinationKernel, chebyshev_terms
 
@@ -51,7 +52,8 @@ def correlate(
 ) -> Float:
     """Correlate an image with a spatially varying kernel; beyond its border the image counts as 0.
 
-    Tile by tile (overlap-save), so that the transforms stay in the cache and the memory is bounded.
+    Tile by tile (overlap-save), so that the transforms stay in the cache and the memory is bounded; a small
+    kernel for variances tap by tap.
 
     Parameters
     ----------
@@ -71,12 +73,16 @@ def correlate(
     out : `numpy.ndarray`, (ny, nx), float32
     """
     images, mixing = low_rank(kernel, tolerance)
+    along_x, along_y = _along_axes(kernel, image.shape, xy0)
+    if ripples is None and images.shape[1:] == (1, 1):
+        return _scaled(image, along_y @ (mixing[0] * np.float32(images[0, 0, 0])), along_x)
+    if ripples is None and tolerance >= FOR_VARIANCE and is_small(images, image.shape):
+        return correlate_small(image, images, mixing, (along_x, along_y), _WORKERS)
     stamps = [*images, *(ripples.images if ripples else ())]
     half = max(max(stamp.shape) for stamp in stamps) // 2
     side = scipy.fft.next_fast_len(min(max(_TILE, 4 * half), max(image.shape) + 2 * half), real=True)
     step = side - 2 * half
     transfers = [np.conj(scipy.fft.rfft2(_centred(stamp, side))) for stamp in stamps]
-    along_x, along_y = _along_axes(kernel, image.shape, xy0)
     out = np.zeros(image.shape, np.float32)
 
     def amplitudes(rows: slice, columns: slice) -> Iterator[Float]:
@@ -102,6 +108,15 @@ def correlate(
     corners = [(y, x) for y in range(0, image.shape[0], step) for x in range(0, image.shape[1], step)]
     with ThreadPoolExecutor(_WORKERS) as pool:
         list(pool.map(do, corners))
+    return out
+
+
+def _scaled(image: Float, along_y: Float, along_x: Float) -> Float:
+    """An image times the surface that is the product of two narrow matrices."""
+    out = np.empty_like(image)
+    for start in range(0, len(image), _TILE):
+        rows = slice(start, start + _TILE)
+        np.multiply(image[rows], along_y[rows] @ along_x, out=out[rows])
     return out
 
 

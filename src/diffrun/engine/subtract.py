@@ -205,7 +205,7 @@ def _coverage(convolved: Exposure, kernel: LinearCombinationKernel, border: int)
     middle = np.abs(kernel.at(*smoothpsf.centre(kernel.box)))
     weight = LinearCombinationKernel(middle[None] / middle.sum(), np.ones((1, 1)), kernel.box)
     edge = 0 if border else middle.shape[0] // 2
-    missing = np.pad(convolved.has("NO_DATA"), edge, constant_values=True).astype(np.float32)
+    missing = np.pad(convolved.has("NO_DATA"), edge, constant_values=True)
     part = _inner(correlate(missing, weight, convolved.xy0), border or edge)
     return part > 1 - _ENOUGH, part > 1 - _COMPLETE
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -225,15 +226,15 @@ def _joined_rows(x: Array, rows: Array, at: NDArray[Any], style: str) -> NDArray
     """
     out = np.empty((len(rows), len(at)), np.float32)
     linear = style != "AKIMA_SPLINE" and len(x) > 0
-    matrix = _joined(x, np.eye(len(x)), at, style).T if linear else None
+    matrix = _joined(x, np.eye(len(x)), at, style) if linear else None
     for top in range(0, len(rows), _BAND):
         band = rows[top : top + _BAND]
-        out[top : top + _BAND] = band @ matrix if matrix is not None else _joined(x, band.T, at, style).T
+        out[top : top + _BAND] = band @ matrix if matrix is not None else _joined(x, band.T, at, style)
     return out
 
 
 def _joined(x: Array, values: Array, at: NDArray[Any], style: str) -> Array:
-    """Join values at x along the first axis; beyond the ends a parabola goes on, as in afw.
+    """Join values at x along the first axis, (..., len(at)); beyond the ends a parabola goes on, as in afw.
 
     Values that are not finite are left out, and fewer values are joined by a simpler curve.
     """
@@ -242,18 +243,26 @@ def _joined(x: Array, values: Array, at: NDArray[Any], style: str) -> Array:
     good = np.isfinite(values) if values.ndim == 1 else np.isfinite(values).all(axis=1)
     x, values = x[good], values[good]
     if len(x) == 0:
-        return np.full((len(at), *values.shape[1:]), np.nan)
+        return np.full((*values.shape[1:], len(at)), np.nan)
     if len(x) < _LEAST[style]:
         style = _best_style(len(x))
     if len(x) == 1 or style == "CONSTANT":
-        return np.asarray(values[np.abs(at[:, np.newaxis] - x).argmin(axis=1)])
+        return np.asarray(values[np.abs(at[:, np.newaxis] - x).argmin(axis=1)].T)
     if style == "LINEAR":
-        return np.asarray(interp1d(x, values, axis=0, fill_value="extrapolate")(at))
+        return np.asarray(interp1d(x, values.T, fill_value="extrapolate")(at))
     akima = style == "AKIMA_SPLINE"
-    curve = Akima1DInterpolator(x, values) if akima else CubicSpline(x, values, bc_type="natural")
-    ends = np.clip(at, x[0], x[-1])
-    joined = np.asarray(curve(ends))
-    beyond = at != ends
-    step = (at - ends)[beyond].reshape(-1, *[1] * (values.ndim - 1))
-    joined[beyond] += step * curve(ends[beyond], 1) + step**2 / 2 * curve(ends[beyond], 2)
-    return joined
+    return _evaluated(Akima1DInterpolator(x, values) if akima else CubicSpline(x, values, bc_type="natural"), at)
+
+
+def _evaluated(curve: Any, at: NDArray[Any]) -> Array:
+    """A piecewise cubic at ascending places, (..., len(at)): one small matrix product a piece."""
+    pieces = curve.c.shape[1]
+    piece = np.clip(np.searchsorted(curve.x, at, side="right") - 1, 0, pieces - 1)
+    ends = np.clip(at, curve.x[0], curve.x[-1])
+    t, s = ends - curve.x[piece], at - ends
+    powers = np.stack([t**3 + 3 * t**2 * s + 3 * t * s**2, (t + s) ** 2, t + s, np.ones(len(at))])
+    out = np.empty((*curve.c.shape[2:], len(at)))
+    borders = np.searchsorted(piece, np.arange(pieces + 1))
+    for i, (first, last) in enumerate(pairwise(borders)):
+        out[..., first:last] = curve.c[:, i].T @ powers[:, first:last]
+    return out
