@@ -53,7 +53,7 @@ def measure(exposure: Exposure, x: Floats, y: Floats, radii: Sequence[float]) ->
     return [Apertures(*part) for part in zip(*parts, strict=True)]
 
 
-@numba.njit(cache=True, parallel=True, error_model="numpy")
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _sum_circles(image, variance, mask, bits, x, y, radii):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Sums of image and variance, and counts of used, unusable and missing pixels, (N, radii, 5).
 
@@ -64,7 +64,7 @@ def _sum_circles(image, variance, mask, bits, x, y, radii):  # type: ignore[no-u
     n, m = len(x), len(radii)
     sums = np.zeros((n, m, 5))
     reach = radii[-1] + _DIAGONAL
-    for k in numba.prange(n):
+    for k in range(n):
         whole, part = np.zeros((m, 5)), np.zeros((m, 5))
         for row in range(int(np.ceil(y[k] - reach)), int(np.floor(y[k] + reach)) + 1):
             across = np.sqrt(max(reach**2 - (row - y[k]) ** 2, 0.0))

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import make_interp_spline
 
+from diffrun.engine.threads import bands, each
+
 Float = NDArray[np.float32]
 
 #: Pixels of a cell from which its first mean and scatter are told, at least.
@@ -63,7 +65,11 @@ def residual_background(image: Float, usable: NDArray[np.bool_], cell: int) -> S
         Side of a cell, pixels; a cell with less than a tenth of its pixels usable takes the overall mean.
     """
     edges = [np.linspace(0, n, max(1, round(n / cell)) + 1).astype(np.int64) for n in image.shape]
-    grid = _clipped_means(image, usable, edges[0], edges[1], _SAMPLE, _ENOUGH)
+    grid = np.full([len(edge) - 1 for edge in edges], np.nan)
+    each(
+        lambda band: _clipped_means(image, usable, edges[0], edges[1], _SAMPLE, _ENOUGH, band, grid),
+        bands(grid.size, 1),
+    )
     known = np.isfinite(grid)
     grid[~known] = np.median(grid[known]) if known.any() else 0.0
     in_y, in_x = (_spline(edge) for edge in edges)
@@ -80,15 +86,14 @@ def _spline(edges: NDArray[np.int64]) -> NDArray[np.float64]:
     return np.asarray(make_interp_spline(centres, np.eye(cells), k=min(3, cells - 1))(pixels))
 
 
-@numba.njit(cache=True, parallel=True, error_model="numpy")
-def _clipped_means(image, usable, edges_y, edges_x, sample, enough):  # type: ignore[no-untyped-def]  # pragma: no cover
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _clipped_means(image, usable, edges_y, edges_x, sample, enough, band, means):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Mean of the usable pixels within 3 sigma of each cell; NaN where too few are usable.
 
     A first centre and scatter come from the quantiles of a sample, then the mean is taken twice.
     """
-    my, mx = len(edges_y) - 1, len(edges_x) - 1
-    means = np.full((my, mx), np.nan)
-    for cell in numba.prange(my * mx):
+    mx = len(edges_x) - 1
+    for cell in range(*band):
         j, i = cell // mx, cell % mx
         top, bottom, left, right = edges_y[j], edges_y[j + 1], edges_x[i], edges_x[i + 1]
         area = (bottom - top) * (right - left)
@@ -117,4 +122,3 @@ def _clipped_means(image, usable, edges_y, edges_x, sample, enough):  # type: ig
                 total += part
             centre = total / count if count else centre
         means[j, i] = centre
-    return means

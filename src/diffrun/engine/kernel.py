@@ -8,9 +8,7 @@ which a singular value decomposition tells. As in afw the kernel is not flipped:
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
 import numpy as np
@@ -19,12 +17,11 @@ from numpy.typing import NDArray
 
 from diffrun.engine.smallkernel import correlate_small, is_small
 from diffrun.engine.smoothpsf import fit_field, full_convolution
+from diffrun.engine.threads import each
 from diffrun.files.afw.kernel import LinearCombinationKernel, chebyshev_terms
 
 Array = NDArray[np.float64]
 Float = NDArray[np.float32]
-#: Threads: one a processor that we may run on. The result does not depend on their number.
-_WORKERS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 #: Side of a tile, pixels: its spectrum fits a second-level cache.
 _TILE = 512
 #: Relative errors of a kernel, as the root of the sum of squares: lost in the rounding of the image; without
@@ -44,7 +41,7 @@ class Ripples(Protocol):
 
 
 def correlate(
-    image: Float,
+    image: Float | NDArray[np.bool_],
     kernel: LinearCombinationKernel,
     xy0: tuple[int, int],
     tolerance: float = EXACT,
@@ -57,7 +54,7 @@ def correlate(
 
     Parameters
     ----------
-    image : `numpy.ndarray`, (ny, nx), float32
+    image : `numpy.ndarray`, (ny, nx), float32 or bool
         Finite everywhere.
     kernel : `LinearCombinationKernel`
         Odd sides; evaluated at the output pixel.
@@ -77,7 +74,7 @@ def correlate(
     if ripples is None and images.shape[1:] == (1, 1):
         return _scaled(image, along_y @ (mixing[0] * np.float32(images[0, 0, 0])), along_x)
     if ripples is None and tolerance >= FOR_VARIANCE and is_small(images, image.shape):
-        return correlate_small(image, images, mixing, (along_x, along_y), _WORKERS)
+        return correlate_small(image, images, mixing, (along_x, along_y))
     stamps = [*images, *(ripples.images if ripples else ())]
     half = max(max(stamp.shape) for stamp in stamps) // 2
     side = scipy.fft.next_fast_len(min(max(_TILE, 4 * half), max(image.shape) + 2 * half), real=True)
@@ -106,14 +103,13 @@ def correlate(
             out[rows, columns] += amplitude
 
     corners = [(y, x) for y in range(0, image.shape[0], step) for x in range(0, image.shape[1], step)]
-    with ThreadPoolExecutor(_WORKERS) as pool:
-        list(pool.map(do, corners))
+    each(do, corners)
     return out
 
 
-def _scaled(image: Float, along_y: Float, along_x: Float) -> Float:
+def _scaled(image: Float | NDArray[np.bool_], along_y: Float, along_x: Float) -> Float:
     """An image times the surface that is the product of two narrow matrices."""
-    out = np.empty_like(image)
+    out = np.empty(image.shape, np.float32)
     for start in range(0, len(image), _TILE):
         rows = slice(start, start + _TILE)
         np.multiply(image[rows], along_y[rows] @ along_x, out=out[rows])
@@ -179,7 +175,7 @@ def _along_axes(
     return np.ascontiguousarray(along_x), np.ascontiguousarray(along_y)
 
 
-def _window(image: Float, y: int, x: int, side: int) -> Float:
+def _window(image: Float | NDArray[np.bool_], y: int, x: int, side: int) -> Float:
     """A square of an image, 0 where it reaches beyond."""
     window = np.zeros((side, side), np.float32)
     top, left = max(y, 0), max(x, 0)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from diffrun.engine.basis import GaussianBasis
 from diffrun.engine.candidates import UNUSABLE_PLANES, Candidates
 from diffrun.engine.masks import grown
+from diffrun.engine.threads import each
 from diffrun.files.afw.exposure import Exposure
 from diffrun.files.afw.kernel import LinearCombinationKernel
 
@@ -76,13 +77,17 @@ def cut(
     bands = basis.bands(2 * reach + 1)
     planes = np.empty((3, n, len(disc)), np.float32)
     usable = np.empty((n, len(disc)), bool)
-    for i, (x, y) in enumerate(zip(candidates.x, candidates.y, strict=True)):
+
+    def do(i: int) -> None:
+        x, y = candidates.x[i], candidates.y[i]
         design[i] = basis.correlate(_window(convolve, convolve.image, x, y, reach), bands, disc)
         planes[0, i] = _window(target, target.image, x, y, half).ravel()[disc]
         planes[1, i] = _window(target, target.variance, x, y, half).ravel()[disc]
         planes[2, i] = _window(convolve, convolve.variance, x, y, half).ravel()[disc]
         good = _usable(target, x, y, half) & ~_spoilt(convolve, x, y, half)
         usable[i] = good.ravel()[disc]
+
+    each(do, range(n))
     return Stamps(candidates.x, candidates.y, design, planes[0], planes[1], planes[2], usable)
 
 

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation
@@ -11,6 +13,9 @@ from diffrun.errors import DataError
 from diffrun.files.afw.exposure import Exposure
 
 Bool = NDArray[np.bool_]
+Bits = NDArray[np.int32]
+#: Rows of a mask that are made at a time: no plane in between.
+_ROWS = 256
 
 
 def free_bit(planes: dict[str, int]) -> int:
@@ -98,18 +103,20 @@ def merged(science: Exposure, template: Exposure, missing: Bool, incomplete: Boo
         if name not in planes:
             planes[name] = free_bit(planes)
     detected = np.int32((1 << planes["DETECTED"]) | (1 << planes["DETECTED_NEGATIVE"]))
-    mask = science.mask & ~detected
-    mask |= _renumbered(template, planes) & ~detected
-    for region, name in ((missing, "NO_DATA"), (incomplete, "EDGE")):
-        np.bitwise_or(mask, np.int32(1 << planes[name]), out=mask, where=region)
+    mask = np.empty(science.shape, np.int32)
+    for rows in (slice(top, top + _ROWS) for top in range(0, len(mask), _ROWS)):
+        of_template = _renumbered(template.mask[rows], template.planes, planes)
+        np.bitwise_and(science.mask[rows] | of_template, ~detected, out=mask[rows])
+        for region, name in ((missing[rows], "NO_DATA"), (incomplete[rows], "EDGE")):
+            np.bitwise_or(mask[rows], np.int32(1 << planes[name]), out=mask[rows], where=region)
     return science.replace(mask=mask, planes=planes)
 
 
-def _renumbered(exposure: Exposure, planes: dict[str, int]) -> NDArray[np.int32]:
-    """The mask of an exposure with the bits that these planes have."""
-    same = np.int32(sum(1 << bit for name, bit in exposure.planes.items() if planes[name] == bit))
-    mask = exposure.mask & same
-    for name, bit in exposure.planes.items():
-        if planes[name] != bit:
-            mask |= ((exposure.mask >> np.int32(bit)) & np.int32(1)) << np.int32(planes[name])
-    return np.asarray(mask)
+def _renumbered(mask: Bits, old: Mapping[str, int], new: Mapping[str, int]) -> Bits:
+    """A mask with the bits that the new planes have."""
+    same = np.int32(sum(1 << bit for name, bit in old.items() if new[name] == bit))
+    out = mask & same
+    for name, bit in old.items():
+        if new[name] != bit:
+            out |= ((mask >> np.int32(bit)) & np.int32(1)) << np.int32(new[name])
+    return out

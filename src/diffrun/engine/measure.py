@@ -21,6 +21,7 @@ from diffrun.engine.footprint import Footprint, all_pixels
 from diffrun.engine.lobes import Beneath
 from diffrun.engine.shape import Shapes, adaptive_moments
 from diffrun.engine.stamps import UNUSABLE, Floats, Ints, Stamps, cut, kernel_images, usable
+from diffrun.engine.threads import bands, each
 from diffrun.files.afw.catalog import Catalog
 from diffrun.files.afw.exposure import Exposure
 
@@ -31,6 +32,8 @@ CORE_SIGMAS = 4.0
 #: A centroid may move this many widths of the PSF (but at least 2 pixels) from its peak.
 MAX_SHIFT_SIGMAS = 2.0
 FALLBACK_SIGMA = 1.5
+#: Sources that one thread measures at a time.
+_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
@@ -64,8 +67,6 @@ class Sources:
     sigma: float
 
 
-# An error or χ² too large for its 32 bits becomes infinite: it is one, and no reason to warn.
-@np.errstate(over="ignore")
 def measure(
     footprints: Sequence[Footprint],
     difference: Exposure,
@@ -94,10 +95,28 @@ def measure(
         With the columns of `diffrun.engine.diasrc`.
     """
     columns = diasrc.empty(len(footprints))
-    if not footprints:
-        return diasrc.catalogue(columns)
-    sources = _sources(footprints, difference)
     columns["id"][:] = source_id_base | np.arange(1, len(footprints) + 1)
+    settings = dipole.Settings.of(config)
+
+    def do(some: tuple[int, int]) -> None:
+        part = {name: column[slice(*some)] for name, column in columns.items()}
+        _measure(part, footprints[slice(*some)], difference, beneath, settings)
+
+    each(do, bands(len(footprints), _AT_ONCE))
+    return diasrc.catalogue(columns)
+
+
+# An error or χ² too large for its 32 bits becomes infinite: it is one, and no reason to warn.
+@np.errstate(over="ignore")
+def _measure(
+    columns: Columns,
+    footprints: Sequence[Footprint],
+    difference: Exposure,
+    beneath: Beneath,
+    settings: dipole.Settings,
+) -> None:
+    """Fill the rows of some footprints."""
+    sources = _sources(footprints, difference)
     columns["flags_negative"][:] = sources.sign < 0
     columns["diffrun_snr"][:] = sources.snr
     stamps = _core_stamps(sources, difference)
@@ -111,8 +130,7 @@ def measure(
     for name, flag in pixel_flags(footprints, difference, x, y).items():
         columns[f"base_PixelFlags_flag_{name}"][:] = flag
     _naive_dipoles(columns, sources, difference)
-    _dipoles(columns, sources, difference, beneath, dipole.Settings.of(config))
-    return diasrc.catalogue(columns)
+    _dipoles(columns, sources, difference, beneath, settings)
 
 
 def _sources(footprints: Sequence[Footprint], difference: Exposure) -> Sources:

@@ -11,8 +11,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import numpy as np
-
 from diffrun.engine import metadata
 from diffrun.engine.config import ImageDifferenceConfig
 from diffrun.engine.task import Inputs
@@ -72,8 +70,7 @@ def _calexp(repository: Repository, data_id: DataId, add_background: bool) -> Ca
     def load() -> Exposure:
         exposure = read_exposure(path).replace(filter=data_id.filter)
         if background is not None:
-            sky = read_background(background).image(exposure.shape)
-            exposure = exposure.replace(image=np.add(exposure.image, sky, out=sky))
+            read_background(background).added_to(exposure.image)
         return photocalib.flattened(exposure)
 
     return load

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import correlate1d
 
 from diffrun.engine.stamps import kernel_images
+from diffrun.engine.threads import bands, each
 from diffrun.files.afw.exposure import Exposure
 from diffrun.files.afw.psf import KernelPsf
 
@@ -43,7 +44,8 @@ _LOST = 2e-3
 _EXACT = 1e-6
 #: Part of the median noise below which a pixel has too little of the PSF on data.
 _FLOOR = 1e-3
-_STRIP = 64
+#: Rows of a band, and pixels of the exact filter, which one thread does at a time.
+_STRIP, _AT_ONCE = 64, 512
 
 
 @dataclass(frozen=True)
@@ -71,10 +73,15 @@ class Filter:
         kernels = kernels[:, cut:-cut, cut:-cut] if cut else kernels
         tile = rows // _TILE * tiles_x + columns // _TILE
         e = self.exposure
-        sums = _sums(
-            e.image, e.variance, self.science, e.mask, e.bits(*MISSING_PLANES),
-            np.ascontiguousarray(kernels, np.float32), tile, rows, columns,
-        )  # fmt: skip
+        missing, kernels = e.bits(*MISSING_PLANES), np.ascontiguousarray(kernels, np.float32)
+        sums = np.zeros((3, len(rows)))
+
+        def do(some: tuple[int, int]) -> None:
+            _sums(
+                e.image, e.variance, self.science, e.mask, missing, kernels, tile, rows, columns, some, sums
+            )  # fmt: skip
+
+        each(do, bands(len(rows), _AT_ONCE))
         return Sums(*sums)
 
 
@@ -93,14 +100,12 @@ class Sums:
         return np.where(ok, self.signal / np.sqrt(np.where(ok, variance, 1.0)), 0.0)
 
 
-@numba.njit(cache=True, parallel=True, error_model="numpy")
-def _sums(image, variance, science, mask, missing, kernels, tile, rows, columns):  # type: ignore[no-untyped-def]  # pragma: no cover
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _sums(image, variance, science, mask, missing, kernels, tile, rows, columns, some, sums):  # type: ignore[no-untyped-def]  # pragma: no cover
     ny, nx = image.shape
     size = kernels.shape[1]
     half = size // 2
-    n = len(rows)
-    signal, noise2, contrast2 = np.zeros(n), np.zeros(n), np.zeros(n)
-    for k in numba.prange(n):
+    for k in range(*some):
         # One sum a column of the stamp, added at the end: the compiler may then do eight at a time.
         d, v, p = np.zeros(size, np.float32), np.zeros(size, np.float32), np.zeros(size, np.float32)
         m1, m2 = np.zeros(size, np.float32), np.zeros(size, np.float32)
@@ -121,9 +126,8 @@ def _sums(image, variance, science, mask, missing, kernels, tile, rows, columns)
                 p[i] += w
         total = p.sum()
         if mask[rows[k], columns[k]] & missing == 0 and total > 0:
-            signal[k], noise2[k] = d.sum(), v.sum()
-            contrast2[k] = max(0.0, m2.sum() * total - m1.sum() ** 2)
-    return signal, noise2, contrast2
+            sums[0, k], sums[1, k] = d.sum(), v.sum()
+            sums[2, k] = max(0.0, m2.sum() * total - m1.sum() ** 2)
 
 
 @dataclass(frozen=True)
@@ -172,10 +176,12 @@ def preview(exposure: Exposure, psf: KernelPsf) -> Preview:
     noise2 = _coarse_noise(exposure, np.asarray(along.T @ across, float))
     middle = float(np.median(noise2))
     level = np.zeros(exposure.shape, np.int8)
-    _filter(
-        exposure.image, exposure.mask, missing, across, np.ascontiguousarray(along),
-        noise2, np.float32(max(_FLOOR * middle, 1e-30)), level,
-    )  # fmt: skip
+    along, floor = np.ascontiguousarray(along), np.float32(max(_FLOOR * middle, 1e-30))
+
+    def do(band: tuple[int, int]) -> None:
+        _filter(exposure.image, exposure.mask, missing, across, along, noise2, floor, band, level)
+
+    each(do, bands(len(level), _STRIP))
     return Preview(level, middle**0.5)
 
 
@@ -192,7 +198,12 @@ def _core(stamp: Floats, lost: float = _LOST) -> Floats:
 
 def _coarse_noise(exposure: Exposure, weights: Floats) -> Float:
     """Σ w² V at the middles of blocks of 3 x 3 pixels, (ceil(ny / 3), ceil(nx / 3)), float32."""
-    blocks = _block_means(exposure.variance, exposure.mask, exposure.bits(*MISSING_PLANES), _BLOCK)
+    blocks = np.zeros([-(-n // _BLOCK) for n in exposure.shape], np.float32)
+    missing = exposure.bits(*MISSING_PLANES)
+    each(
+        lambda band: _block_means(exposure.variance, exposure.mask, missing, _BLOCK, band, blocks),
+        bands(len(blocks), _STRIP),
+    )
     half = len(weights) // 2
     reach = (half - _BLOCK // 2 + _BLOCK - 1) // _BLOCK
     side = _BLOCK * (2 * reach + 1)
@@ -206,49 +217,46 @@ def _coarse_noise(exposure: Exposure, weights: Floats) -> Float:
     return np.asarray(out)
 
 
-@numba.njit(cache=True, parallel=True, error_model="numpy")
-def _block_means(variance, mask, missing, block):  # type: ignore[no-untyped-def]  # pragma: no cover
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _block_means(variance, mask, missing, block, band, out):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Means over blocks, missing pixels counted as 0."""
     ny, nx = variance.shape
-    out = np.zeros(((ny + block - 1) // block, (nx + block - 1) // block), np.float32)
-    for j in numba.prange(out.shape[0]):
+    for j in range(*band):
         for y in range(j * block, min(ny, (j + 1) * block)):
             for x in range(nx):
                 if mask[y, x] & missing == 0:
                     out[j, x // block] += variance[y, x] / np.float32(block * block)
-    return out
 
 
-@numba.njit(cache=True, parallel=True, error_model="numpy")
-def _filter(image, mask, missing, across, along, noise2, floor, level):  # type: ignore[no-untyped-def]  # pragma: no cover
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _filter(image, mask, missing, across, along, noise2, floor, band, level):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Separable filters of one rank each, summed, over the noise between the middles of the blocks."""
     ny, nx = image.shape
     rank, size = across.shape
     half = size // 2
-    for strip in numba.prange((ny + _STRIP - 1) // _STRIP):
-        top, bottom = strip * _STRIP, min(ny, (strip + 1) * _STRIP)
-        padded = np.zeros(nx + 2 * half, np.float32)
-        lines = np.zeros((rank, _STRIP + 2 * half, nx), np.float32)
-        for y in range(max(0, top - half), min(ny, bottom + half)):
-            for x in range(nx):
-                padded[half + x] = image[y, x] if mask[y, x] & missing == 0 else np.float32(0)
-            for r in range(rank):
-                line = lines[r, y - top + half]
-                for i in range(size):
-                    w = across[r, i]
-                    for x in range(nx):
-                        line[x] += w * padded[x + i]
-        total, noise = np.empty(nx, np.float32), np.empty(noise2.shape[1], np.float32)
-        for y in range(top, bottom):
-            total[:] = 0
-            for r in range(rank):
-                for j in range(size):
-                    w = along[r, j]
-                    line = lines[r, y - top + j]
-                    for x in range(nx):
-                        total[x] += w * line[x]
-            _between(noise2, y, noise)
-            _quantise(total, noise, floor, mask[y], missing, level[y])
+    top, bottom = band
+    padded = np.zeros(nx + 2 * half, np.float32)
+    lines = np.zeros((rank, bottom - top + 2 * half, nx), np.float32)
+    for y in range(max(0, top - half), min(ny, bottom + half)):
+        for x in range(nx):
+            padded[half + x] = image[y, x] if mask[y, x] & missing == 0 else np.float32(0)
+        for r in range(rank):
+            line = lines[r, y - top + half]
+            for i in range(size):
+                w = across[r, i]
+                for x in range(nx):
+                    line[x] += w * padded[x + i]
+    total, noise = np.empty(nx, np.float32), np.empty(noise2.shape[1], np.float32)
+    for y in range(top, bottom):
+        total[:] = 0
+        for r in range(rank):
+            for j in range(size):
+                w = along[r, j]
+                line = lines[r, y - top + j]
+                for x in range(nx):
+                    total[x] += w * line[x]
+        _between(noise2, y, noise)
+        _quantise(total, noise, floor, mask[y], missing, level[y])
 
 
 @numba.njit(inline="always")

@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from diffrun.engine.threads import bands, each
 
 Float = NDArray[np.float32]
 #: Largest side for which this is the faster way.
@@ -25,7 +26,7 @@ def is_small(images: NDArray[Any], shape: tuple[int, ...]) -> bool:
 
 
 def correlate_small(
-    image: Float, images: NDArray[Any], mixing: Float, along: tuple[Float, Float], workers: int
+    image: NDArray[Any], images: NDArray[Any], mixing: Float, along: tuple[Float, Float]
 ) -> Float:
     """Correlate an image with a kernel that varies slowly over the field; beyond its border it counts as 0.
 
@@ -40,8 +41,6 @@ def correlate_small(
         Their amplitudes as matrices over the polynomials of y and of x.
     along : pair of `numpy.ndarray`, (order + 1, nx) and (ny, order + 1), float32
         The polynomials of x at every column and those of y at every row.
-    workers : `int`
-        Threads; the result does not depend on them.
 
     Returns
     -------
@@ -53,18 +52,17 @@ def correlate_small(
     middles = np.minimum(np.arange(strips) * _STRIP + _STRIP // 2, nx - 1)
     of_strips = np.einsum("tkp,ps->tks", mixing, along_x[:, middles])
     terms = np.ascontiguousarray(images, np.float32)
-    out = np.empty_like(image)
+    out = np.empty(image.shape, np.float32)
 
-    def do(top: int) -> None:
-        bottom = min(top + _ROWS, ny)
+    def do(band: tuple[int, int]) -> None:
+        top, bottom = band
         padded = np.zeros((bottom - top + 2 * half_y, strips * _STRIP + 2 * half_x), np.float32)
         first, last = max(top - half_y, 0), min(bottom + half_y, ny)
         padded[first - top + half_y : last - top + half_y, half_x : half_x + nx] = image[first:last]
         amplitudes = np.einsum("jk,tks->jst", along_y[top:bottom], of_strips)
         _tap_by_tap(padded, terms, amplitudes, out[top:bottom])
 
-    with ThreadPoolExecutor(workers) as pool:
-        list(pool.map(do, range(0, ny, _ROWS)))
+    each(do, bands(ny, _ROWS))
     return out
 
 

@@ -138,6 +138,8 @@ def subtract(pair: Pair, kernel: LinearCombinationKernel, whiten: bool) -> tuple
     matched = _inner(correlate(images.pop(), kernel, convolved_xy0), pair.border)
     plain_image = images.pop()
     raw = plain_image - matched
+    difference = correlate(raw, psi, xy0, GOOD, ripples)
+    del raw
     if pair.convolve_template:
         sky = pair.template_sky * _sum(kernel)
         science = correlate(plain_image, psi, xy0, GOOD, ripples)
@@ -147,8 +149,6 @@ def subtract(pair: Pair, kernel: LinearCombinationKernel, whiten: bool) -> tuple
         np.negative(science, out=science)
         matched = -correlate(plain_image, scale, xy0)
     del plain_image
-    difference = correlate(raw, psi, xy0, GOOD, ripples)
-    del raw
     matched = matched + np.float32(sky)
     return (
         Subtraction(base.replace(image=difference, variance=variance, psf=psf), science, share),

@@ -38,8 +38,8 @@ Hand = Callable[[str, Any], None]
 class Inputs:
     """What one difference is made from; images with their sky as the configuration wants it.
 
-    An exposure is asked for once, when it is needed; who asks has the only reference to it. What the science
-    exposure is beside its pixels is known before.
+    An exposure is asked for once, when it is needed; who asks has the only reference to it, and may write
+    into its planes. What the science exposure is beside its pixels is known before.
     """
 
     science_summary: ExposureSummary
@@ -83,13 +83,13 @@ def run(inputs: Inputs, config: Config, log: logging.Logger, hand: Hand) -> None
 
 
 def prepare(exposure: Exposure, name: str) -> tuple[Exposure, float]:
-    """An exposure without NaN and with the sky at 0, and the level that was taken off."""
+    """An exposure without NaN and with the sky at 0, and that level, which is taken off the image itself."""
     required(exposure.psf, name)
     filled = masks.fill(exposure, name)
     sky = float(np.median(filled.image[::3, ::3]))
-    image = filled.image - np.float32(sky)
-    np.copyto(image, 0, where=filled.has("NO_DATA"))
-    return filled.replace(image=image), sky
+    np.subtract(filled.image, np.float32(sky), out=filled.image)
+    np.copyto(filled.image, 0, where=filled.has("NO_DATA"))
+    return filled, sky
 
 
 def required(psf: Psf | None, name: str) -> Psf:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffrun.engine.masks import free_bit
+from diffrun.engine.threads import bands, each
 from diffrun.errors import NoOverlapError
 from diffrun.files.afw.exposure import Exposure, Frame, Wcs
 
@@ -23,6 +24,7 @@ from diffrun.files.afw.exposure import Exposure, Frame, Wcs
 CARRIED_PLANES = ("BAD", "INTRP", "CR", "NO_DATA", "SUSPECT", "EDGE")
 #: The template's saturation under a name of its own, as in today's ip_diffim (DM-38901).
 TEMPLATE_SATURATED = "SAT_TEMPLATE"
+_ROWS = 128  # of a band, which one thread does at a time
 _PHASES = 512  # rows of the table of Lanczos weights a pixel; linear between them, good to 1e-6
 
 
@@ -184,15 +186,15 @@ def _weighted_sum(image, top, left, wx, wy, taps):  # type: ignore[no-untyped-de
     return total
 
 
-@numba.njit(cache=True, parallel=True, error_model="numpy", fastmath=False)
-def _interpolate(image, variance, mask, gx, gy, step, table, bits_of, area, out, out_var, out_mask):  # type: ignore[no-untyped-def]  # pragma: no cover
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _interpolate(image, variance, mask, gx, gy, step, table, bits_of, area, band, out, out_var, out_mask):  # type: ignore[no-untyped-def]  # pragma: no cover
     saturated, moved, carried, no_data = bits_of
     ny, nx = image.shape
     taps = table.shape[1]
     reach = taps // 2
     one = np.float32(1)
-    for j in numba.prange(out.shape[0]):
-        wx, wy = np.empty(16, np.float32), np.empty(16, np.float32)
+    wx, wy = np.empty(16, np.float32), np.empty(16, np.float32)
+    for j in range(*band):
         row = j // step
         v = (j - row * step) / step
         for column in range(gx.shape[1] - 1):  # along a row the coordinates are linear between two nodes
@@ -261,21 +263,16 @@ def warp(template: Exposure, science: Frame, border: int = 0, order: int = 3, st
     bits = np.empty(shape, np.int32)
     carried = sum(1 << planes[name] for name in (*CARRIED_PLANES, TEMPLATE_SATURATED) if name in planes)
     no_data = np.int32(1 << planes["NO_DATA"])
-    bits_of = [template.bits("SAT"), 1 << planes[TEMPLATE_SATURATED], carried, no_data]
-    _interpolate(
-        template.image,
-        template.variance,
-        template.mask,
-        grid.x,
-        grid.y,
-        grid.step,
-        lanczos_table(order).astype(np.float32),
-        np.array(bits_of, np.int32),
-        np.float32(grid.area),
-        image,
-        variance,
-        bits,
-    )
+    bits_of = np.array([template.bits("SAT"), 1 << planes[TEMPLATE_SATURATED], carried, no_data], np.int32)
+    table, area = lanczos_table(order).astype(np.float32), np.float32(grid.area)
+
+    def do(band: tuple[int, int]) -> None:
+        _interpolate(
+            template.image, template.variance, template.mask, grid.x, grid.y, grid.step, table, bits_of, area,
+            band, image, variance, bits,
+        )  # fmt: skip
+
+    each(do, bands(shape[0], _ROWS))
     if np.all(bits[border : shape[0] - border, border : shape[1] - border] & no_data):
         raise NoOverlapError(
             "the template does not overlap the science image at all", "choose two visits of the same sky"

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -59,17 +59,22 @@ class Layer:
 
     def image(self) -> NDArray[np.float32]:
         """The sky at each pixel, (height, width)."""
+        return np.concatenate(list(self.bands()))
+
+    def bands(self) -> Iterator[NDArray[np.float32]]:
+        """The sky at each pixel, some rows at a time from the first on, (rows, width) each."""
         width, height = self.box[2:]
         x, y = _bin_centres(width, self.statistics.shape[1]), _bin_centres(height, self.statistics.shape[0])
         if self.order is not None:
-            return self._approximated(x, y)
+            yield self._approximated(x, y)
+            return
         style = self.style
         if min(self.statistics.shape) < _LEAST[style]:
             style = _best_style(min(self.statistics.shape))
         bins = self.statistics.T.astype(float)
         columns = np.stack([_joined(y, column, np.arange(height), style) for column in bins], axis=1)
         good = np.isfinite(columns).all(axis=0)
-        return _joined_rows(x[good], columns[:, good], np.arange(width), style)
+        yield from _joined_rows(x[good], columns[:, good], np.arange(width), style)
 
     def _approximated(self, x: Array, y: Array) -> NDArray[np.float32]:
         """The Chebyshev polynomial of least squares, at each pixel."""
@@ -113,17 +118,25 @@ class Background:
             If the sky is of another shape, or is not a number anywhere.
         """
         total = np.zeros(shape, np.float32)
+        self.added_to(total)
+        return total
+
+    def added_to(self, image: NDArray[np.float32]) -> None:
+        """Add the sky to the image it was subtracted from, in place; raises as `image` does."""
         for layer in self.layers:
-            if (layer.box[3], layer.box[2]) != tuple(shape):
+            if (layer.box[3], layer.box[2]) != image.shape:
                 raise DataError(
                     f"the background has {layer.box[2]} x {layer.box[3]} pixels, "
-                    f"the image {shape[1]} x {shape[0]}",
+                    f"the image {image.shape[1]} x {image.shape[0]}",
                     "give the background that belongs to this image",
                 )
-            total += layer.image()
-        if not np.isfinite(total.sum(dtype=float)):
-            raise DataError("the background has pixels that are not finite", _ANEW)
-        return total
+            top, total = 0, 0.0
+            for band in layer.bands():
+                image[top : top + len(band)] += band
+                top += len(band)
+                total += float(band.sum(dtype=float))
+            if not np.isfinite(total):
+                raise DataError("the background has pixels that are not finite", _ANEW)
 
 
 def read_background(path: Path) -> Background:
@@ -219,18 +232,17 @@ def _best_style(bins: int) -> str:
     return ("CONSTANT", "CONSTANT", "LINEAR", "CUBIC_SPLINE", "CUBIC_SPLINE", "AKIMA_SPLINE")[min(bins, 5)]
 
 
-def _joined_rows(x: Array, rows: Array, at: NDArray[Any], style: str) -> NDArray[np.float32]:
-    """Join the values of each row at x, (rows, len(at)).
+def _joined_rows(x: Array, rows: Array, at: NDArray[Any], style: str) -> Iterator[NDArray[np.float32]]:
+    """Join the values of each row at x, some rows at a time, (rows, len(at)).
 
     A join that is linear in the values is one matrix for all rows.
     """
-    out = np.empty((len(rows), len(at)), np.float32)
     linear = style != "AKIMA_SPLINE" and len(x) > 0
     matrix = _joined(x, np.eye(len(x)), at, style) if linear else None
     for top in range(0, len(rows), _BAND):
         band = rows[top : top + _BAND]
-        out[top : top + _BAND] = band @ matrix if matrix is not None else _joined(x, band.T, at, style)
-    return out
+        joined = band @ matrix if matrix is not None else _joined(x, band.T, at, style)
+        yield joined.astype(np.float32)
 
 
 def _joined(x: Array, values: Array, at: NDArray[Any], style: str) -> Array:
@@ -251,7 +263,9 @@ def _joined(x: Array, values: Array, at: NDArray[Any], style: str) -> Array:
     if style == "LINEAR":
         return np.asarray(interp1d(x, values.T, fill_value="extrapolate")(at))
     akima = style == "AKIMA_SPLINE"
-    return _evaluated(Akima1DInterpolator(x, values) if akima else CubicSpline(x, values, bc_type="natural"), at)
+    return _evaluated(
+        Akima1DInterpolator(x, values) if akima else CubicSpline(x, values, bc_type="natural"), at
+    )
 
 
 def _evaluated(curve: Any, at: NDArray[Any]) -> Array:

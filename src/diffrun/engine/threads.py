@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Threads over the parts of an image, for functions that let go of the interpreter's lock."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+#: One a processor that we may run on. No result depends on their number.
+WORKERS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def each(do: Callable[[Any], None], parts: Iterable[Any]) -> None:
+    """Do something with each part, several at a time; the parts must not touch one another.
+
+    Raises
+    ------
+    Exception
+        What ``do`` raised for the first part that failed.
+    """
+    with ThreadPoolExecutor(WORKERS) as pool:
+        list(pool.map(do, parts))
+
+
+def bands(n: int, size: int) -> list[tuple[int, int]]:
+    """``n`` things in bands of at most ``size``: (first, end) of each."""
+    return [(first, min(first + size, n)) for first in range(0, n, size)]
