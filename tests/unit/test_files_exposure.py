@@ -17,7 +17,7 @@ from diffrun.files.afw import cards, photocalib
 from diffrun.files.afw.exposure import DEFAULT_PLANES, Exposure
 from diffrun.files.afw.kernel import LinearCombinationKernel
 from diffrun.files.afw.psf import DoubleGaussianPsf, GaussianPsf, KernelPsf, PsfexPsf
-from diffrun.files.afw.reader import read_exposure, read_summary
+from diffrun.files.afw.reader import map_exposure, read_exposure, read_summary
 from diffrun.files.afw.skywcs import SkyWcs
 from diffrun.files.afw.wcs import TanSipWcs
 from diffrun.files.afw.writer import exposure_to_bytes, write_exposure
@@ -40,6 +40,19 @@ def same(one: np.ndarray, two: np.ndarray) -> bool:
     """Equal, where CFITSIO may have turned an infinity into NaN."""
     bad = ~np.isfinite(two)
     return bool(np.array_equal(one[~bad], two[~bad]) and not np.isfinite(one[bad]).any())
+
+
+@pytest.mark.parametrize("name", READ)
+def test_pixels_that_stay_in_the_file_are_the_same(shared_data: Path, name: str) -> None:
+    path = shared_data / "lsst_reference" / f"{name}.fits"
+    there, here = map_exposure(path), read_exposure(path)
+    assert np.array_equal(there.image, here.image, equal_nan=True)
+    assert np.array_equal(there.variance, here.variance, equal_nan=True)
+    for plane in here.planes:
+        assert np.array_equal(there.has(plane), here.has(plane))
+    assert (there.xy0, there.filter, there.metadata) == (here.xy0, here.filter, here.metadata)
+    if there.image.dtype.isnative is False:
+        assert not there.image.flags.writeable
 
 
 @pytest.mark.parametrize("name", READ)
@@ -352,6 +365,18 @@ def test_more_than_16_planes_in_use_are_refused(tmp_path: Path) -> None:
     sent = exposure(planes=planes)
     with pytest.raises(DataError, match=r"17 planes in use; drop some of PLANE0.* 16 can be written"):
         write_exposure(tmp_path / "S11.fits", sent.replace(mask=np.full_like(sent.mask, 0x1FFFF)))
+
+
+def test_planes_beyond_the_bits_of_a_file_stay_apart(tmp_path: Path) -> None:
+    names = [f"P{number}" for number in range(7)]
+    mask = np.arange(1 << 8, dtype=np.int32).reshape(16, 16) << 8
+    planes = {**DEFAULT_PLANES, **{name: 9 + number for number, name in enumerate(names)}}
+    zero = np.zeros(mask.shape, np.float32)
+    path = tmp_path / "many.fits"
+    write_exposure(path, Exposure(zero, mask, zero, None, planes=planes))
+    for found in (map_exposure(path), read_exposure(path)):
+        for name, bit in planes.items():
+            assert np.array_equal(found.has(name), mask >> bit & 1), name
 
 
 def test_of_many_planes_those_in_use_are_written(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from diffrun.engine import picture
-from diffrun.engine.picture import BACKGROUND, COLOURS, NO_DATA, Scene
+from diffrun.engine.picture import BACKGROUND, COLOURS, NO_DATA, Plane, Scene
 from diffrun.engine.quality import DIPOLE, NEGATIVE, POSITIVE, Sources
 
 N = 256
@@ -19,14 +19,15 @@ PLACES = {POSITIVE: (64.0, 192.0), NEGATIVE: (192.0, 192.0), DIPOLE: (64.0, 64.0
 
 
 def scene(shape: tuple[int, int] = (N, N)) -> Scene:
-    noise = [np.random.default_rng(k).normal(0, 10, shape).astype(np.float32) for k in range(3)]
-    dark = np.zeros((3, *shape), bool)
-    dark[2, : shape[0] // 8] = True
+    noise = [np.random.default_rng(k).normal(50 * k, 10, shape).astype(np.float32) for k in range(3)]
+    mask = np.full(shape, 2, np.int32)
+    mask[: shape[0] // 8] |= 4
+    planes = [Plane(image, mask, 4 if k == 2 else 1, 50.0 * k) for k, image in enumerate(noise)]
     x, y = np.array(list(PLACES.values())).T
     kind = np.array(list(PLACES), np.int8)
     sources = Sources(x, y, kind, np.zeros(3, bool), np.array([30.0, -20.0, 9.0]))
     captions = ("science", "template", "difference")
-    return Scene(*noise, dark, 10.0, 10.0, sources, (0.0, 1.0), (-1.0, 0.0), 0.2, "title", captions, "footer")
+    return Scene(*planes, 10.0, 10.0, sources, (0.0, 1.0), (-1.0, 0.0), 0.2, "title", captions, "footer")
 
 
 def drawn(of: Scene) -> np.ndarray:
@@ -76,6 +77,18 @@ def test_any_shape_fits(shape: tuple[int, int]) -> None:
     assert image.shape[0] < 1500
     assert near(image[:, : picture.MARGIN], BACKGROUND).all()
     assert near(image[:, -picture.MARGIN :], BACKGROUND).all()
+
+
+def test_a_large_plane_is_shrunk_by_some_of_its_rows() -> None:
+    y, x = np.mgrid[:2000, :900].astype(np.float32)
+    image = 3 * x + 2 * y + 7
+    mask = np.zeros(image.shape, np.int16)
+    mask[:, 450:] = 1
+    image[:200] = np.nan
+    value, use = picture._resample(Plane(image, mask, 1, 7.0), (90, 200))
+    assert use.tolist() == np.repeat([[False] * 90, [True] * 45 + [False] * 45], [20, 180], axis=0).tolist()
+    expected = 3 * (10 * np.arange(90) + 4.5) + 2 * (10 * np.arange(200) + 4.5)[:, None]
+    assert np.abs(value - expected)[use].max() < 2.0
 
 
 def test_marks_are_apart_for_the_colour_blind() -> None:

@@ -37,6 +37,11 @@ def masked(base: Exposure, plane: str, box: tuple[slice, slice], value: float) -
     return base.replace(mask=mask, image=image)
 
 
+def everywhere() -> quality.Sky:
+    ny, nx = SHAPE
+    return quality.Sky(np.arange(ny)[None], np.ones((1, ny, nx), bool))
+
+
 def catalog(**columns: Any) -> Catalog:
     arrays = {name: np.asarray(values) for name, values in columns.items()}
     fields = [Field(name, "Flag" if column.dtype == bool else "D") for name, column in arrays.items()]
@@ -46,7 +51,7 @@ def catalog(**columns: Any) -> Catalog:
 @pytest.mark.parametrize("factor", [0.5, 1.0, 1.3])
 def test_noise_ratio_of_white_noise(factor: float) -> None:
     white = np.random.default_rng(1).normal(3.0, 2.0 * factor, SHAPE)
-    found = quality.noise(exposure(white, 4.0), np.ones(SHAPE, bool))
+    found = quality.noise(exposure(white, 4.0), everywhere())
     assert found["noise_ratio"] == pytest.approx(factor, rel=0.01)
     assert found["lag1_correlation"] == pytest.approx(0.0, abs=0.006)
 
@@ -54,7 +59,7 @@ def test_noise_ratio_of_white_noise(factor: float) -> None:
 def test_correlation_of_smoothed_noise() -> None:
     white = np.random.default_rng(2).normal(size=(SHAPE[0], SHAPE[1] + 1))
     smooth = (white[:, 1:] + 0.25 * white[:, :-1]) / np.sqrt(1 + 0.25**2)
-    found = quality.noise(exposure(smooth), np.ones(SHAPE, bool))
+    found = quality.noise(exposure(smooth), everywhere())
     # 0.25 / (1 + 0.25^2) along x, nothing along y; the mean of both is given
     assert found["lag1_correlation"] == pytest.approx(0.25 / 1.0625 / 2, abs=0.006)
 
@@ -64,14 +69,17 @@ def test_sources_and_defects_are_no_blank_sky() -> None:
     spoiled = masked(white, "NO_DATA", np.s_[:, 100:140], np.nan)
     spoiled = masked(spoiled, "DETECTED", np.s_[50:90, 200:300], 1e4)
     science = masked(white, "SAT", np.s_[300:310], 1e5)
-    blank = quality.blank_sky(spoiled, science)
-    assert blank.sum() == SHAPE[0] * SHAPE[1] - 400 * 40 - 40 * 100 - 10 * 460
-    assert quality.noise(spoiled, blank)["noise_ratio"] == pytest.approx(1.0, rel=0.01)
+    sky = quality.blank_sky(spoiled, science)
+    assert sky.blank.sum() == SHAPE[0] * SHAPE[1] - 400 * 40 - 40 * 100 - 10 * 460
+    assert quality.noise(spoiled, sky)["noise_ratio"] == pytest.approx(1.0, rel=0.01)
 
 
 def test_too_little_sky_gives_no_numbers() -> None:
     white = exposure(np.zeros(SHAPE))
-    assert quality.noise(white, np.zeros(SHAPE, bool))["noise_ratio"] is None
+    assert (
+        quality.noise(white, quality.Sky(np.arange(1)[None], np.zeros((1, 1, SHAPE[1]), bool)))["noise_ratio"]
+        is None
+    )
 
 
 def stars(n: int, **further: Any) -> Catalog:
@@ -132,16 +140,18 @@ def test_a_large_image_is_sampled_evenly_and_gives_the_same_numbers() -> None:
     ny, nx = 2600, 2000
     white = rng.normal(0.0, 1.2, (ny, nx + 1))
     large = exposure(white[:, 1:] + 0.25 * white[:, :-1])
-    found = quality.noise(large, np.ones((ny, nx), bool))
+    sky = quality.blank_sky(large, large)
+    found = quality.noise(large, sky)
     assert found["noise_ratio"] == pytest.approx(1.2 * np.sqrt(1.0625), rel=0.003)
     assert found["lag1_correlation"] == pytest.approx(0.25 / 1.0625 / 2, abs=0.002)
-    rows = quality.bands(np.ones((ny, nx), bool))
-    assert rows.min() == 0
-    assert rows.max() == ny - 1
-    assert 0.7 * ny < rows.size < ny
-    few = np.zeros((ny, nx), bool)
-    few[40:60] = True
-    assert quality.bands(few).size in (rows.size, ny)
+    assert sky.rows.min() == 0
+    assert sky.rows.max() == ny - 1
+    assert 0.7 * ny < sky.rows.size < ny
+    assert sky.blank.all()
+    free = int(np.setdiff1d(np.arange(ny), sky.rows)[0])
+    covered = masked(large, "DETECTED", np.s_[:free], 0.0)
+    covered = masked(covered, "DETECTED", np.s_[free + 1 :], 0.0)
+    assert quality.blank_sky(covered, large).blank.sum() == nx
 
 
 @pytest.mark.parametrize(

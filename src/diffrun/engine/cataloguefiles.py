@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from diffrun.engine import quality
@@ -40,7 +40,7 @@ def table(catalog: Catalog) -> bytes:
             entry = {"name": name, "datatype": _TYPES[field.type]}
             entry |= {"unit": field.unit} if field.unit else {}
             described.append(entry | ({"description": field.doc} if field.doc else {}))
-    notes = {"table_meta_yaml": yaml.safe_dump({"datatype": described}, width=2**31, sort_keys=False)}
+    notes = {"table_meta_yaml": json.dumps({"datatype": described}, ensure_ascii=False)}  # JSON is YAML
     return parquet.table_to_bytes(columns, notes)
 
 

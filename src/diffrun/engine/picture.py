@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ MARGIN = 24
 GAP = 12
 STAMPS = 8
 STAMP_HALF = 15
+_ROWS, _BAND = 3, 32
 
 BACKGROUND = (22, 24, 28)
 INK = (232, 232, 228)
@@ -33,9 +34,40 @@ NAMES = {POSITIVE: "positive", NEGATIVE: "negative", DIPOLE: "dipole"}
 
 Float = NDArray[np.float32]
 Bool = NDArray[np.bool_]
-Pixel = TypeVar("Pixel", np.float32, np.bool_)
 Colour = tuple[int, int, int]
 Draw = ImageDraw.ImageDraw
+
+
+@dataclass(frozen=True)
+class Plane:
+    """One of the images; of a large one only the pixels that are drawn are looked at.
+
+    Attributes
+    ----------
+    image : `numpy.ndarray`, (ny, nx), float32
+    mask : `numpy.ndarray`, (ny, nx), int32
+    dark : `int`
+        The bits of the mask where there is nothing that could be looked at.
+    sky : `float`
+        Of the image, taken away from what is drawn.
+    """
+
+    image: Float
+    mask: NDArray[np.int32]
+    dark: int = 0
+    sky: float = 0.0
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(ny, nx)."""
+        ny, nx = self.image.shape
+        return ny, nx
+
+    def __getitem__(self, part: Any) -> tuple[Float, Bool]:
+        """Some of the pixels, 0 where they cannot be looked at; and where they can."""
+        image = self.image[part]
+        use = np.isfinite(image) & (self.mask[part] & np.int32(self.dark) == 0)
+        return np.where(use, image - np.float32(self.sky), np.float32(0)), use
 
 
 @dataclass(frozen=True)
@@ -44,10 +76,8 @@ class Scene:
 
     Attributes
     ----------
-    science, matched, difference : `numpy.ndarray`, (ny, nx), float32
-        The same pixels of the three images, their sky at 0.
-    dark : `numpy.ndarray`, (3, ny, nx), bool
-        Where each image holds nothing that could be looked at.
+    science, matched, difference : `Plane`
+        The same pixels of the three images.
     sky_noise, noise : `float`
         Noise per pixel of the science image's sky, and of the difference.
     sources : `Sources`
@@ -62,10 +92,9 @@ class Scene:
     footer : `str`
     """
 
-    science: Float
-    matched: Float
-    difference: Float
-    dark: Bool
+    science: Plane
+    matched: Plane
+    difference: Plane
     sky_noise: float
     noise: float
     sources: Sources
@@ -80,7 +109,9 @@ class Scene:
 def png(scene: Scene) -> bytes:
     """The picture as a PNG file; the same scene gives the same bytes."""
     buffer = io.BytesIO()
-    draw_scene(scene).save(buffer, "PNG", compress_level=6)
+    draw_scene(scene).save(
+        buffer, "PNG", compress_level=1
+    )  # a higher one takes longer and gains nothing here
     return buffer.getvalue()
 
 
@@ -120,8 +151,7 @@ def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 def panels(scene: Scene, size: tuple[int, int]) -> list[Image.Image]:
     """The three images, shrunk to ``size``: a common asinh stretch for two, a linear one for the last."""
-    planes = (scene.science, scene.matched, scene.difference)
-    shrunk = [_resample(plane, ~dark, size) for plane, dark in zip(planes, scene.dark, strict=True)]
+    shrunk = [_resample(plane, size) for plane in (scene.science, scene.matched, scene.difference)]
     spread = [robust_std(value[use]) if use.any() else 1.0 for value, use in shrunk]
     limit = 7.0 * (spread[2] or 1.0)
     greys = [asinh_grey(value, scene.sky_noise) for value, _ in shrunk[:2]]
@@ -147,17 +177,28 @@ def most_significant(sources: Sources, n: int) -> list[int]:
     return [int(i) for i in clean[order[:n]]]
 
 
-def _resample(image: Float, use: Bool, size: tuple[int, int]) -> tuple[Float, Bool]:
+def _resample(plane: Plane, size: tuple[int, int]) -> tuple[Float, Bool]:
     """Average over the good pixels under each new pixel; and where there are any."""
-    method = Image.Resampling.BOX if size[0] <= image.shape[1] else Image.Resampling.NEAREST
-    good = use & np.isfinite(image)
-
-    def resize(plane: Float) -> Float:
-        return np.asarray(Image.fromarray(plane).resize(size, method), np.float32)
-
-    weight = resize(good.astype(np.float32))
-    value = resize(np.where(good, image, np.float32(0)))
+    (ny, nx), (width, height) = plane.shape, size
+    method = Image.Resampling.BOX if width <= nx else Image.Resampling.NEAREST
+    if ny >= 2 * _ROWS * height:
+        sums = _thinned(plane, height)
+    else:
+        value, use = plane[:]
+        sums = value, use.astype(np.float32)
+    value, weight = (np.asarray(Image.fromarray(each).resize(size, method), np.float32) for each in sums)
     return np.asarray(value / np.maximum(weight, 1e-6), np.float32), np.asarray(weight > 0.5)
+
+
+def _thinned(plane: Plane, height: int) -> tuple[Float, Float]:
+    """The mean of a few rows under each new row, and the part of them that is good, (height, nx) each."""
+    ny, nx = plane.shape
+    value, weight = np.empty((height, nx), np.float32), np.empty((height, nx), np.float32)
+    rows = ((np.arange(height * _ROWS) + 0.5) * ny / (height * _ROWS)).astype(int).reshape(height, _ROWS)
+    for top in range(0, height, _BAND):
+        some, use = plane[rows[top : top + _BAND]]
+        value[top : top + _BAND], weight[top : top + _BAND] = some.mean(axis=1), use.mean(axis=1)
+    return value, weight
 
 
 def _grey_image(grey: Float, use: Bool) -> Image.Image:
@@ -270,18 +311,20 @@ def _stamps(scene: Scene, source: int, size: int) -> list[Image.Image]:
     limit = 7.0 * scene.noise
     out = []
     for k, plane in enumerate(planes):
-        image = cut(plane, column, row, half, 0)
-        dark = cut(scene.dark[k], column, row, half, True)
+        image, use = cut(plane, column, row, half)
         grey = linear_grey(image, limit) if k == 2 else asinh_grey(image, scene.sky_noise)
-        out.append(_grey_image(grey, ~dark).resize((size, size), Image.Resampling.NEAREST))
+        out.append(_grey_image(grey, use).resize((size, size), Image.Resampling.NEAREST))
     return out
 
 
-def cut(plane: NDArray[Pixel], column: int, row: int, half: int, outside: float) -> NDArray[Pixel]:
-    """The square of side ``2 half + 1`` about a pixel, filled with ``outside`` beyond the image."""
-    out = np.full((2 * half + 1, 2 * half + 1), outside, plane.dtype)
+def cut(plane: Plane, column: int, row: int, half: int) -> tuple[Float, Bool]:
+    """The square of side ``2 half + 1`` about a pixel; nothing can be looked at beyond the image."""
+    side = 2 * half + 1
+    image, use = np.zeros((side, side), np.float32), np.zeros((side, side), bool)
     y0, x0 = row - half, column - half
     y1, x1 = max(y0, 0), max(x0, 0)
     inner = plane[y1 : max(row + half + 1, y1), x1 : max(column + half + 1, x1)]
-    out[y1 - y0 : y1 - y0 + inner.shape[0], x1 - x0 : x1 - x0 + inner.shape[1]] = inner
-    return out
+    ny, nx = inner[0].shape
+    image[y1 - y0 : y1 - y0 + ny, x1 - x0 : x1 - x0 + nx] = inner[0]
+    use[y1 - y0 : y1 - y0 + ny, x1 - x0 : x1 - x0 + nx] = inner[1]
+    return image, use

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,8 @@ _LIMITS = (
     ("modelError", 0.02, "bright stars leave {:.1%} of their light"),
 )
 
+Pixel = TypeVar("Pixel", bound=np.generic)
+
 _STAR_RADIUS = 6.0
 _STAR_SNR = (20.0, 1000.0)
 _STAR_FLAGS = (
@@ -58,6 +60,25 @@ POSITIVE, NEGATIVE, DIPOLE = 0, 1, 2
 
 Bool = NDArray[np.bool_]
 Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Sky:
+    """Where the statistics of blank sky look.
+
+    Attributes
+    ----------
+    rows : `numpy.ndarray`, (n_bands, rows of a band), int
+    blank : `numpy.ndarray`, (n_bands, rows of a band, nx), bool
+        Pixels of these rows with no source and no defect.
+    """
+
+    rows: NDArray[np.intp]
+    blank: Bool
+
+    def of(self, plane: NDArray[Pixel]) -> NDArray[Pixel]:
+        """The values of a plane, (ny, nx), on blank sky, (n,)."""
+        return plane[self.rows][self.blank]
 
 
 @dataclass(frozen=True)
@@ -124,11 +145,27 @@ def _flag(catalog: Catalog, name: str) -> Bool:
     return np.asarray(catalog[name], bool) if name in catalog.names else np.zeros(len(catalog), bool)
 
 
-def blank_sky(difference: Exposure, science: Exposure) -> Bool:
-    """Pixels with no source and no defect in either image, (ny, nx)."""
-    blank = ~(difference.has(*NOT_SKY) | science.has(*NOT_SKY))
-    blank &= np.isfinite(difference.image) & np.isfinite(difference.variance) & (difference.variance > 0)
-    return np.asarray(blank)
+def blank_sky(difference: Exposure, science: Exposure) -> Sky:
+    """Pixels with no source and no defect in either image.
+
+    All rows are looked at, as one band, of an image up to 4 megapixels; of a larger one as many, evenly over
+    the image: that gives its noise to a thousandth, and takes a quarter of the time on a sensor.
+    """
+    ny, nx = difference.shape
+    if ny * nx > _ENOUGH and ny > _BAND:
+        tops = np.linspace(0, ny - _BAND, max(1, round(_ENOUGH / nx / _BAND))).astype(int)
+        sky = _blank_rows(difference, science, tops[:, None] + np.arange(_BAND))
+        if np.count_nonzero(sky.blank) >= _FEWEST:
+            return sky
+    return _blank_rows(difference, science, np.arange(ny)[None])
+
+
+def _blank_rows(difference: Exposure, science: Exposure, rows: NDArray[np.intp]) -> Sky:
+    variance = difference.variance[rows]
+    blank = np.isfinite(difference.image[rows]) & np.isfinite(variance) & (variance > 0)
+    for exposure in (difference, science):
+        blank &= exposure.mask[rows] & np.int32(exposure.bits(*NOT_SKY)) == 0
+    return Sky(rows, blank)
 
 
 def pull(image: NDArray[np.float32], variance: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -142,13 +179,13 @@ def robust_std(values: NDArray[np.floating]) -> float:
     return float((high - low) / 2)
 
 
-def noise(difference: Exposure, blank: Bool) -> dict[str, float | int | None]:
+def noise(difference: Exposure, sky: Sky) -> dict[str, float | int | None]:
     """How true the variance plane is to the noise, and how independent neighbours are.
 
     Parameters
     ----------
     difference : `Exposure`
-    blank : `numpy.ndarray`, (ny, nx), bool
+    sky : `Sky`
         Pixels to use, from `blank_sky`.
 
     Returns
@@ -158,12 +195,11 @@ def noise(difference: Exposure, blank: Bool) -> dict[str, float | int | None]:
         mean of the correlations with the next pixel in x and in y (0 is right) and ``sky_pixels``, how many
         were looked at; `None` where there are fewer than 1000 pixels of blank sky.
     """
-    rows = bands(blank)
-    blank = blank[rows]
+    blank = sky.blank
     count = int(blank.sum())
     if count < _FEWEST:
         return {"noise_ratio": None, "lag1_correlation": None, "sky_pixels": count}
-    values = pull(difference.image[rows], difference.variance[rows])
+    values = pull(difference.image[sky.rows], difference.variance[sky.rows])
     ratio = robust_std(values[blank])
     centred = np.clip(values - np.median(values[blank]), -5 * ratio, 5 * ratio)
     along_x = _correlation(centred[..., :-1], centred[..., 1:], blank[..., :-1] & blank[..., 1:])
@@ -173,21 +209,6 @@ def noise(difference: Exposure, blank: Bool) -> dict[str, float | int | None]:
         "lag1_correlation": round((along_x + along_y) / 2, 4),
         "sky_pixels": count,
     }
-
-
-def bands(blank: Bool) -> NDArray[np.intp]:
-    """The rows that a statistic of blank sky looks at, (n_bands, rows of a band).
-
-    All, as one band, of an image up to 4 megapixels; of a larger one as much, evenly over the image: that
-    gives its noise to a thousandth, and takes a quarter of the time on a sensor.
-    """
-    ny, nx = blank.shape
-    if ny * nx > _ENOUGH and ny > _BAND:
-        tops = np.linspace(0, ny - _BAND, max(1, round(_ENOUGH / nx / _BAND))).astype(int)
-        rows = tops[:, None] + np.arange(_BAND)
-        if np.count_nonzero(blank[rows]) >= _FEWEST:
-            return rows
-    return np.arange(ny)[None]
 
 
 def warnings(facts: Mapping[str, Any]) -> list[str]:

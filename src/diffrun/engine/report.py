@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from diffrun.engine import boost, cataloguefiles, picture, quality
 from diffrun.engine.smoothpsf import fwhm
@@ -28,7 +27,7 @@ from diffrun.errors import DiffrunError, UsageError
 from diffrun.files.afw.catalog import Catalog, read_catalog
 from diffrun.files.afw.exposure import Exposure
 from diffrun.files.afw.kernel import LinearCombinationKernel
-from diffrun.files.afw.reader import read_exposure, read_kernel, read_summary
+from diffrun.files.afw.reader import map_exposure, read_kernel, read_summary
 from diffrun.files.atomic import write_bytes
 from diffrun.repository import paths
 from diffrun.repository.dataid import DataId, short_name
@@ -37,6 +36,7 @@ from diffrun.repository.gen2 import Repository
 _FILES = ("differenceExp", "matchedExp", "diaSrc", "kernel", "metadata")
 #: Planes whose pixels are not shown in the difference.
 _UNUSABLE = ("BAD", "SAT", "SAT_TEMPLATE", "EDGE", "NO_DATA")
+_THIN = 4
 _SUBTRACT = "imageDifference:subtract."
 
 
@@ -57,8 +57,8 @@ class Products:
     files: Mapping[str, str]
 
     @cached_property
-    def blank(self) -> NDArray[np.bool_]:
-        """Blank sky, (ny, nx)."""
+    def sky(self) -> quality.Sky:
+        """Blank sky."""
         return quality.blank_sky(self.difference, self.science)
 
 
@@ -87,14 +87,14 @@ def read_products(
     place: dict[str, int | str] = {"raft": science_id.raft, "sensor": science_id.sensor}
     template_id = repository.select(**{**place, **template})[0] if template else None
     found = {name: repository.find(f"{prefix}Diff_{name}", science_id) for name in _FILES}
-    difference = read_exposure(repository.require(f"{prefix}Diff_differenceExp", science_id))
+    difference = map_exposure(repository.require(f"{prefix}Diff_differenceExp", science_id))
     stars = repository.find("src", science_id)
     return Products(
         science_id,
         template_id,
-        read_exposure(repository.require("calexp", science_id)),
+        map_exposure(repository.require("calexp", science_id)),
         difference,
-        read_exposure(found["matchedExp"]) if found["matchedExp"] else None,
+        map_exposure(found["matchedExp"]) if found["matchedExp"] else None,
         read_catalog(found["diaSrc"]) if found["diaSrc"] else None,
         read_catalog(stars) if stars else None,
         read_kernel(found["kernel"]) if found["kernel"] else None,
@@ -136,7 +136,7 @@ def summarise(products: Products) -> dict[str, Any]:
         "science": products.science_id.as_dict(),
         "template": products.template_id.as_dict() if products.template_id else None,
         "convolved": facts.get(f"{_SUBTRACT}convolved"),
-        **quality.noise(difference, products.blank),
+        **quality.noise(difference, products.sky),
         "residual_chi2": round(float(np.median(residuals)), 4) if residuals.size else None,
         "residual_stars": int(residuals.size),
         "kernel": _kernel_facts(products),
@@ -166,18 +166,16 @@ def _kernel_facts(products: Products) -> dict[str, Any]:
 def scene(products: Products, summary: Mapping[str, Any]) -> picture.Scene:
     """What is drawn of the products."""
     science, difference = products.science, products.difference
-    blank = products.blank if products.blank.any() else np.isfinite(difference.image)
-    rows = quality.bands(blank)
-    matched = products.matched or difference.replace(image=np.full_like(difference.image, np.nan))
+    sky = _seen(products)
+    matched = products.matched or difference.replace(image=np.broadcast_to(np.float32("nan"), science.shape))
     (x0, y0), sources = difference.xy0, _shown(products)
     north, east, scale = directions(difference)
     return picture.Scene(
-        _level(science.image, blank),
-        _level(matched.image, blank),
-        _level(difference.image, blank),
-        np.stack([_dark(science, "NO_DATA"), _dark(matched, "NO_DATA"), _dark(difference, *_UNUSABLE)]),
-        quality.robust_std(science.image[rows][blank[rows]]),
-        quality.robust_std(difference.image[rows][blank[rows]]),
+        _plane(science, sky, "NO_DATA"),
+        _plane(matched, sky, "NO_DATA"),
+        _plane(difference, sky, *_UNUSABLE),
+        quality.robust_std(sky.of(science.image)),
+        quality.robust_std(sky.of(difference.image)),
         quality.Sources(sources.x - x0, sources.y - y0, sources.kind, sources.flagged, sources.snr),
         north,
         east,
@@ -195,16 +193,21 @@ def _shown(products: Products) -> quality.Sources:
     return quality.Sources(nothing, nothing, nothing.astype(np.int8), nothing.astype(bool), nothing)
 
 
-def _level(image: NDArray[np.float32], blank: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """The image with its sky at 0."""
-    rows = quality.bands(blank)
-    values = image[rows][blank[rows]]
+def _seen(products: Products) -> quality.Sky:
+    """Some of the blank sky, enough to choose greys by; all that can be seen where none of it is blank."""
+    sky = products.sky
+    thinned = quality.Sky(sky.rows[:, ::_THIN], sky.blank[:, ::_THIN])
+    if thinned.blank.any():
+        return thinned
+    rows = np.arange(products.difference.shape[0])[None, ::_THIN]
+    return quality.Sky(rows, np.isfinite(products.difference.image[rows]))
+
+
+def _plane(exposure: Exposure, sky: quality.Sky, *dark: str) -> picture.Plane:
+    values = sky.of(exposure.image)
     values = values[np.isfinite(values)]
-    return image - (np.median(values) if values.size else np.float32(0))
-
-
-def _dark(exposure: Exposure, *planes: str) -> NDArray[np.bool_]:
-    return np.asarray(exposure.has(*planes) | ~np.isfinite(exposure.image))
+    level = float(np.median(values)) if values.size else 0.0
+    return picture.Plane(exposure.image, exposure.mask, exposure.bits(*dark), level)
 
 
 def directions(exposure: Exposure) -> tuple[tuple[float, float], tuple[float, float], float]:

@@ -6,6 +6,7 @@ Compressed images are left to astropy.
 
 from __future__ import annotations
 
+import mmap
 import os
 import re
 import threading
@@ -75,6 +76,18 @@ class Hdu:
         self._prove(total, self._segment.data + out.nbytes // 4 * 4)
         return out
 
+    def mapped(self) -> NDArray[Any] | None:
+        """An image's values where they stand in the file, big-endian and read-only: read when looked at.
+
+        `None` where they do not stand in it one by one. No checksum is looked at.
+        """
+        data = self._source.mapped()
+        if data is None or not self.is_image or not self.shape:
+            return None
+        types = np.dtype(_TYPES[int(self.header["BITPIX"])]).newbyteorder(">")
+        count = int(np.prod(self.shape))
+        return np.frombuffer(data, types, count, self._segment.data).reshape(self.shape)
+
     def rows(self) -> NDArray[Any]:
         """A binary table's rows as they stand in the file."""
         if not self.is_table:
@@ -142,6 +155,9 @@ class _Compressed(Hdu):
             data = self._packed.data
         return np.asarray(data, data.dtype.newbyteorder("="))
 
+    def mapped(self) -> NDArray[Any] | None:
+        return None
+
 
 class _Source:
     """The bytes of a file: those on the disk, or those that were unzipped."""
@@ -160,6 +176,10 @@ class _Source:
             if count == 0:
                 raise DataError("is cut short while it is read", _ANEW)
             done += count
+
+    def mapped(self) -> mmap.mmap | None:
+        """The file as memory, which stays when the file is closed; `None` for what was unzipped."""
+        return mmap.mmap(self._descriptor, 0, access=mmap.ACCESS_READ) if self._content is None else None
 
 
 @contextmanager

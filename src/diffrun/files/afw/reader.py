@@ -90,8 +90,27 @@ def read_exposure(path: Path) -> Exposure:
         If the file is damaged or holds what cannot be used; the message names it.
     """
     with fitsread.opened(path) as hdus:
-        summary = _summary(hdus)
-        image, mask, variance, planes = _planes(hdus)
+        return _exposure(_summary(hdus), *_planes(hdus))
+
+
+def map_exposure(path: Path) -> Exposure:
+    """Open an exposure whose pixels stay in the file: those that are looked at are read then, unproved.
+
+    Its arrays are read-only, of the file's types and byte order, and its planes have the file's bits. A file
+    that does not hold its pixels one by one, as they are, is read whole. Raises as `read_exposure`.
+    """
+    with fitsread.opened(path, pixels=False) as hdus:
+        summary, found = _summary(hdus), _mapped(hdus)
+    return _exposure(summary, *found) if found else read_exposure(path)
+
+
+def _exposure(
+    summary: ExposureSummary,
+    image: NDArray[np.float32],
+    mask: NDArray[np.int32],
+    variance: NDArray[np.float32],
+    planes: dict[str, int],
+) -> Exposure:
     return Exposure(
         image=image,
         mask=mask,
@@ -254,6 +273,30 @@ def _planes(
     if len(origins) > 1:
         raise DataError(f"image, mask and variance have the origins {sorted(origins)}", "make the file anew")
     mask, planes = cards.renumber(raw, bits)
+    return image, mask, variance, planes
+
+
+def _mapped(
+    hdus: list[fitsread.Hdu],
+) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.float32], dict[str, int]] | None:
+    """As `_planes`, without a look at the pixels, where they stand in the file as they are."""
+    if lsstimages.is_one(hdus) or _image_hdu(hdus) != 1 or len(hdus) < 4:
+        return None
+    planes = cards.plane_bits(hdus[2].header)
+    found = []
+    for hdu, kind in zip(hdus[1:], ("IMAGE", "MASK", "VARIANCE"), strict=False):
+        data = hdu.mapped()
+        if data is None or data.shape != hdus[1].shape or hdu.header.get("EXTTYPE", kind).strip() != kind:
+            return None
+        # BZERO makes integers unsigned: of the bits it turns the first alone.
+        first = 8 * data.itemsize - 1
+        moved = hdu.header.get("BSCALE", 1) != 1 or hdu.header.get("BZERO", 0) not in (0, 1 << first)
+        if moved or data.dtype.kind != ("i" if kind == "MASK" else "f"):
+            return None
+        if kind == "MASK" and max(planes.values(), default=0) >= first:
+            return None
+        found.append(data.reshape(data.shape[-2:]))
+    image, mask, variance = found
     return image, mask, variance, planes
 
 
