@@ -8,6 +8,8 @@ import signal
 import sys
 from collections.abc import Sequence
 
+from diffrun.engine import kernelcache
+
 _THREADS = (
     "OPENBLAS_NUM_THREADS",
     "MKL_NUM_THREADS",
@@ -24,6 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # clean up on the way out
     os.environ.update(dict.fromkeys(_THREADS, "1"))  # read once, when NumPy is imported
+    kernelcache.keep()
     from diffrun.engine import program
 
     return program.main(sys.argv[1:] if argv is None else argv)
