@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from diffrun import advice, crate, outputs, record
-from diffrun.display import Progress, Screen, clean, counted
+from diffrun.display import Screen, clean, counted
 from diffrun.enginelog import Listener
 from diffrun.errors import ConfigError, DataError, DiffrunError, OutputError, RepositoryError
 from diffrun.plan import Plan
@@ -48,11 +48,16 @@ class Run:
     def make(self) -> dict[str, Any]:
         """Survey, engine, report, check, record."""
         started = datetime.now(UTC)
-        survey = self.survey()
-        command = self.runtime.command(self.plan.job(self.plan.output))
-        with (self.workshop / outputs.LOG).open("w", encoding="utf-8") as log:
-            self.engine(log)
-        summaries = self.report()
+        command = self.runtime.command(self.plan.job(self.workshop))
+        with (  # all are started at once: what looks at the visits, what works, and what waits to report
+            (self.workshop / outputs.LOG).open("w", encoding="utf-8") as log,
+            supervise.asking(self.local.command(self.survey_job())) as surveyor,
+            supervise.following(command) as engine,
+            supervise.asking(self.local.command(self.report_job(0))) as reporter,
+        ):
+            survey = self.survey(surveyor)
+            self.engine(engine, log, dict(command.seen))
+            summaries = self.report(reporter)
         self.tell_notes()
         self.refuse_changed_inputs()
         files = outputs.check(self.workshop, self.plan.science)
@@ -63,7 +68,7 @@ class Run:
             (*self.warnings, *self.notes),
             survey,
             summaries,
-            str(command),
+            str(self.runtime.command(self.plan.job(self.plan.output))),
             dict(command.environment),
             self.blas,
             outputs.links(self.workshop),
@@ -73,25 +78,25 @@ class Run:
         crate.write(self.workshop, made)
         return made
 
-    def survey(self) -> dict[str, Any]:
-        """Ask what both visits look like, and pass on the advice."""
+    def survey_job(self) -> Job:
+        """The call of the program that looks at both visits."""
         first = (self.plan.science[0], self.plan.template[0])
         words = (str(self.plan.repository), "--science", *_words(first[0]), "--template", *_words(first[1]))
+        return Job(SURVEY, words, (self.plan.repository,))
+
+    def survey(self, surveyor: supervise.Child) -> dict[str, Any]:
+        """Hear what both visits look like, and pass on the advice."""
         said: list[str] = []
         before = time.monotonic()
-        job = Job(SURVEY, words, (self.plan.repository,))
         with self.screen.progress() as progress:
-            command = self.local.command(job)
-            status, answer = supervise.ask(
-                command, said.append, lambda: progress.running("look at both visits")
-            )
+            status = surveyor.attend(said.append, lambda: progress.running("look at both visits"))
         self.seconds["survey"] = time.monotonic() - before
         if status in _BY_CODE and status > 1:
             raise _BY_CODE[status](_last(said))
         if status != 0:
             self._warn(f"no advice on this pair: {_last(said)}")
             return {}
-        found = advice.parse(answer)
+        found = advice.parse(surveyor.answer())
         for side in ("science", "template"):
             if isinstance(found.get(side), dict):
                 self.screen.fact(side, advice.describe(found[side]))
@@ -100,12 +105,11 @@ class Run:
         self.screen.line()
         return found
 
-    def engine(self, log: TextIO) -> None:
-        """Run the program; `DiffrunError` of the right kind if it fails."""
-        command = self.runtime.command(self.plan.job(self.workshop))
+    def engine(self, engine: supervise.Child, log: TextIO, seen: dict[str, str]) -> None:
+        """Follow the program to its end; `DiffrunError` of the right kind if it fails."""
         with self.screen.progress() as progress:
             listener = Listener(self.screen, progress, log, each=len(self.plan.science) == 1)
-            status = supervise.follow(command, listener.hear, listener.begin)
+            status = engine.attend(listener.hear, listener.begin)
             if status == 0:
                 listener.end()
                 if not listener.each:
@@ -119,34 +123,48 @@ class Run:
                 raise DiffrunError(f"{self.plan.runtime} did not start the program: {cause}", SEE_LOG)
             raise _failure(status, listener, cause)
         try:
-            outputs.point_home(self.workshop, dict(command.seen))
+            outputs.point_home(self.workshop, seen)
             outputs.examine(self.workshop, self.plan.science, self.plan.repository)
         except OutputError:
             if listener.failure:  # the stack's program ends with 0 all the same
                 raise _failure(status, listener, cause) from None
             raise
 
-    def report(self) -> dict[str, Any]:
+    def report_job(self, number: int) -> Job:
+        """The call of the program that reports on one of the sensors, when it is told that all is written."""
+        ids = ("--science", *_words(self.plan.science[number]))
+        ids += ("--template", *_words(self.plan.template[number]))
+        words = (str(self.workshop), *ids, "--prefix", "-", f"--suffix={self.suffix(number)}")
+        return Job(REPORT, words, (self.plan.repository,), self.workshop, waits=True)
+
+    def suffix(self, number: int) -> str:
+        """What the names of a sensor's reports end with."""
+        return "" if len(self.plan.science) == 1 else "-" + self.name(number).replace(" ", "-")
+
+    def name(self, number: int) -> str:
+        """``R22 S11``."""
+        return short_name(self.plan.science[number].raft, self.plan.science[number].sensor)
+
+    def report(self, first: supervise.Child) -> dict[str, Any]:
         """Draw the picture and measure the quality of each sensor; the products are good without them."""
-        prefix = outputs.prefix(self.workshop).removesuffix("Diff")
         found = {}
         before = time.monotonic()
         with self.screen.progress() as progress:
-            for science, template in zip(self.plan.science, self.plan.template, strict=True):
-                name = short_name(science.raft, science.sensor)
-                suffix = "" if len(self.plan.science) == 1 else "-" + name.replace(" ", "-")
-                ids = ("--science", *_words(science), "--template", *_words(template))
-                words = (str(self.workshop), *ids, "--prefix", prefix, f"--suffix={suffix}")
-                found[name] = self.report_on(words, f"{outputs.SUMMARY}{suffix}.json", progress)
+            progress.running("picture")
+            found[self.name(0)] = self.report_on(first, 0)
+            for number in range(1, len(self.plan.science)):
+                with supervise.asking(self.local.command(self.report_job(number))) as reporter:
+                    found[self.name(number)] = self.report_on(reporter, number)
             self.seconds["picture"] = time.monotonic() - before
             progress.done("picture", self.seconds["picture"])
         return {name: summary for name, summary in found.items() if summary}
 
-    def report_on(self, words: tuple[str, ...], answer: str, progress: Progress) -> dict[str, Any]:
-        """One call of the report program."""
+    def report_on(self, reporter: supervise.Child, number: int) -> dict[str, Any]:
+        """Let one report be made."""
         said: list[str] = []
-        job = Job(REPORT, words, (self.plan.repository,), self.workshop)
-        status, _ = supervise.ask(self.local.command(job), said.append, lambda: progress.running("picture"))
+        reporter.tell(outputs.prefix(self.workshop).removesuffix("Diff"))
+        status = reporter.attend(said.append)
+        answer = f"{outputs.SUMMARY}{self.suffix(number)}.json"
         try:
             found = json.loads((self.workshop / answer).read_bytes()) if status == 0 else None
         except (OSError, ValueError, RecursionError):

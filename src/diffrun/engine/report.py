@@ -279,12 +279,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("out", type=Path, metavar="OUT")
     parser.add_argument("--science", nargs="+", required=True, metavar="KEY=VALUE")
     parser.add_argument("--template", nargs="+", metavar="KEY=VALUE")
-    parser.add_argument("--prefix", default="deep", help="first word of the datasets (coaddName)")
+    words = "first word of the datasets (coaddName); - to wait until standard input tells it"
+    parser.add_argument("--prefix", default="deep", help=words)
     parser.add_argument("--suffix", default="", help="put before the ending of both file names")
     options = parser.parse_args(argv)
+    prefix = sys.stdin.readline().strip() if options.prefix == "-" else options.prefix
+    if not prefix:  # whoever has started us needs no report
+        return 0
     try:
         template = parse_keys(options.template) if options.template else None
-        products = read_products(options.out, parse_keys(options.science), template, options.prefix)
+        products = read_products(options.out, parse_keys(options.science), template, prefix)
         summary = summarise(products)
         image = options.out / f"picture{options.suffix}.png"
         numbers = options.out / f"summary{options.suffix}.json"

@@ -40,6 +40,8 @@ class Job:
         Configuration files, which it may only read.
     parallel : `int`
         Data ids that it works on at the same time.
+    waits : `bool`
+        Whether it is started beforehand, and begins when a line comes on its standard input.
     """
 
     module: str
@@ -48,6 +50,7 @@ class Job:
     writes: Path | None = None
     configs: tuple[Path, ...] = ()
     parallel: int = 1
+    waits: bool = False
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ class Native:
         """The command for a job."""
         host = os.environ if host is None else host
         environment = {name: host[name] for name in PASSED if name in host} | FIXED
-        return Command(*python(job.module, job.arguments, environment))
+        return Command(*python(job.module, job.arguments, environment), lifeline=job.waits)
 
 
 def python(

@@ -61,34 +61,84 @@ def stoppable() -> Iterator[None]:
             signal.signal(each, handler)
 
 
-def follow(command: Command, on_line: OnLine, on_start: OnStart = None) -> int:
-    """Run a command, hand on each line of its output and errors, and return its exit status.
+class Child:
+    """A command that runs, until its lines have been heard or the context that started it is left."""
 
-    A negative status is the number of the signal that ended it. ``on_start`` is called once the child runs
-    (threads may be started from then on: never before a fork).
-    """
-    with _child(command, subprocess.PIPE, subprocess.STDOUT) as child:
-        return _attend(child, child.stdout, on_line, on_start)
+    def __init__(self, process: subprocess.Popen[bytes], tidy: bool, answer: IO[bytes] | None) -> None:
+        self._process, self._tidy, self._answer, self._over = process, tidy, answer, False
+
+    def tell(self, line: str) -> None:
+        """Give a line to a child with a lifeline, and no more; one that is gone will say so by its status."""
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            os.write(self._process.stdin.fileno(), line.encode() + b"\n")
+
+    def attend(self, on_line: OnLine, on_start: OnStart = None) -> int:
+        """Hand on each line that it says until it ends, and return its exit status.
+
+        A negative status is the number of the signal that ended it. ``on_start`` is called first (threads may
+        be started from then on: never before a fork).
+        """
+        if on_start:
+            on_start()
+        stream = self._process.stdout if self._answer is None else self._process.stderr
+        assert stream is not None
+        for line in _lines(self._process, stream.fileno()):
+            on_line(line.decode("utf-8", "replace").rstrip("\r"))
+        status = self._process.wait()
+        self.close()
+        return status
+
+    def answer(self) -> str:
+        """What it has printed, if it was started to be asked."""
+        assert self._answer is not None
+        self._answer.seek(0)
+        return self._answer.read(_LARGEST_ANSWER).decode("utf-8", "replace")
+
+    def stop(self, number: int) -> None:
+        """End it: by itself if it can, else by this signal."""
+        if not self._over and self._tidy:
+            _let_end(self._process)
+        if not self._over:
+            _end(self._process, number)
+
+    def close(self) -> None:
+        """End what is left of it, once: its number may soon be another's."""
+        if not self._over:
+            self._over = True
+            _end(self._process, signal.SIGKILL)  # workers that the program left behind
+            for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
+                if stream:
+                    stream.close()
+
+
+@contextlib.contextmanager
+def following(command: Command) -> Iterator[Child]:
+    """A command whose output and errors are heard as one; ended when the context is left."""
+    with _child(command, subprocess.PIPE, subprocess.STDOUT, None) as child:
+        yield child
+
+
+@contextlib.contextmanager
+def asking(command: Command) -> Iterator[Child]:
+    """A command that answers on standard output, whose errors are heard; ended when the context is left."""
+    with (
+        tempfile.TemporaryFile() as answer,
+        _child(command, answer, subprocess.PIPE, answer) as child,
+    ):
+        yield child
+
+
+def follow(command: Command, on_line: OnLine, on_start: OnStart = None) -> int:
+    """Run a command, hand on each line of its output and errors, and return its exit status."""
+    with following(command) as child:
+        return child.attend(on_line, on_start)
 
 
 def ask(command: Command, on_line: OnLine, on_start: OnStart = None) -> tuple[int, str]:
     """Run a command that answers on standard output; each line of its errors is handed on."""
-    with tempfile.TemporaryFile() as answer:
-        with _child(command, answer, subprocess.PIPE) as child:
-            status = _attend(child, child.stderr, on_line, on_start)
-        answer.seek(0)
-        return status, answer.read(_LARGEST_ANSWER).decode("utf-8", "replace")
-
-
-def _attend(
-    child: subprocess.Popen[bytes], stream: IO[bytes] | None, on_line: OnLine, on_start: OnStart
-) -> int:
-    if on_start:
-        on_start()
-    assert stream is not None
-    for line in _lines(child, stream.fileno()):
-        on_line(line.decode("utf-8", "replace").rstrip("\r"))
-    return child.wait()
+    with asking(command) as child:
+        return child.attend(on_line, on_start), child.answer()
 
 
 def _lines(child: subprocess.Popen[bytes], stream: int) -> Iterator[bytes]:
@@ -109,9 +159,11 @@ def _lines(child: subprocess.Popen[bytes], stream: int) -> Iterator[bytes]:
 
 
 @contextlib.contextmanager
-def _child(command: Command, stdout: IO[bytes] | int, stderr: int) -> Iterator[subprocess.Popen[bytes]]:
+def _child(
+    command: Command, stdout: IO[bytes] | int, stderr: int, answer: IO[bytes] | None
+) -> Iterator[Child]:
     try:
-        child = subprocess.Popen(
+        process = subprocess.Popen(
             command.argv,
             env=dict(command.environment),
             stdin=subprocess.PIPE if command.lifeline else subprocess.DEVNULL,
@@ -122,18 +174,14 @@ def _child(command: Command, stdout: IO[bytes] | int, stderr: int) -> Iterator[s
         )
     except OSError as error:
         raise DiffrunError(f"cannot start {command.argv[0]}: {error.strerror}") from None
+    child = Child(process, command.tidy, answer)
     try:
         yield child
     except BaseException as error:
-        if command.tidy:
-            _let_end(child)
-        _end(child, error.number if isinstance(error, Stopped) else signal.SIGTERM)
+        child.stop(error.number if isinstance(error, Stopped) else signal.SIGTERM)
         raise
     finally:
-        _end(child, signal.SIGKILL)  # workers that the program left behind
-        for stream in (child.stdin, child.stdout, child.stderr):
-            if stream:
-                stream.close()
+        child.close()
 
 
 def _let_end(child: subprocess.Popen[bytes]) -> None:

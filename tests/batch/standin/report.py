@@ -5,5 +5,7 @@ import json
 import sys
 from pathlib import Path
 
+if not sys.stdin.readline():
+    sys.exit()
 Path(sys.argv[1], "summary.json").write_text(json.dumps({"sources": {"total": 3}}))
 Path(sys.argv[1], "picture.png").write_bytes(b"")
