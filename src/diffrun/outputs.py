@@ -50,8 +50,8 @@ class Output:
         return {"name": self.name, "bytes": self.size, "sha256": self.sha256}
 
 
-def examine(folder: Path, science: Sequence[DataId], repository: Path) -> None:
-    """Make sure that a program left its products and nothing that could mislead who reads them.
+def examine(folder: Path, science: Sequence[DataId], repository: Path) -> tuple[str, ...]:
+    """Make sure that a program left its products and nothing that could mislead who reads them: their names.
 
     What runs in a container is not trusted: no link is followed, and nothing is kept that is not a plain file
     of the caller's own. Files and folders get the modes that the caller's umask gives.
@@ -81,6 +81,7 @@ def examine(folder: Path, science: Sequence[DataId], repository: Path) -> None:
     os.umask(mask)
     for name in {*names, *(str(each) for path in names for each in Path(path).parents if each.name)}:
         _set_mode(folder / name, ~mask)
+    return tuple(names)
 
 
 def point_home(folder: Path, seen: Mapping[str, str]) -> None:
@@ -99,8 +100,15 @@ def _set_mode(path: Path, mask: int) -> None:
         os.close(descriptor)
 
 
-def check(folder: Path, science: Iterable[DataId]) -> tuple[Output, ...]:
+def check(folder: Path, science: Iterable[DataId], names: Iterable[str] | None = None) -> tuple[Output, ...]:
     """Every file of a folder that the engine has filled, after making sure that all is there and whole.
+
+    Parameters
+    ----------
+    folder : `pathlib.Path`
+    science : iterable of `DataId`
+    names : iterable of `str`, optional
+        The files to look at, where more are being written; all without.
 
     Raises
     ------
@@ -110,7 +118,7 @@ def check(folder: Path, science: Iterable[DataId]) -> tuple[Output, ...]:
     """
     from diffrun.files.fits import check as check_fits  # loads numpy: not before it is needed
 
-    science, names = tuple(science), list(_walk(folder))
+    science, names = tuple(science), list(_walk(folder) if names is None else names)
     for name in _expected(folder, science):
         if name not in names:
             raise OutputError(
@@ -127,6 +135,12 @@ def check(folder: Path, science: Iterable[DataId]) -> tuple[Output, ...]:
         _refuse_another(folder, str(paths.relative(f"{prefix(folder)}_diaSrc", data_id)), data_id)
     with ThreadPoolExecutor(_SUMMERS) as pool:  # hashlib sums without the interpreter's lock
         return tuple(pool.map(lambda name: _summed(folder, name), (n for n in names if n != RECORD)))
+
+
+def complete(folder: Path, known: Iterable[Output]) -> tuple[Output, ...]:
+    """Every file of a folder; those that are known already are not summed again."""
+    found = {output.name: output for output in known}
+    return tuple(found.get(name) or _summed(folder, name) for name in _walk(folder) if name != RECORD)
 
 
 def _refuse_another(folder: Path, name: str, data_id: DataId) -> None:

@@ -9,7 +9,7 @@ import signal
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from diffrun import advice, crate, outputs, record
 from diffrun.display import Screen, clean, counted
@@ -50,17 +50,18 @@ class Run:
         started = datetime.now(UTC)
         command = self.runtime.command(self.plan.job(self.workshop))
         with (  # all are started at once: what looks at the visits, what works, and what waits to report
-            (self.workshop / outputs.LOG).open("w", encoding="utf-8") as log,
             supervise.asking(self.local.command(self.survey_job())) as surveyor,
             supervise.following(command) as engine,
             supervise.asking(self.local.command(self.report_job(0))) as reporter,
         ):
             survey = self.survey(surveyor)
-            self.engine(engine, log, dict(command.seen))
+            names = self.engine(engine, dict(command.seen))
+            self.ask_report(reporter)
+            products = outputs.check(self.workshop, self.plan.science, names)
             summaries = self.report(reporter)
         self.tell_notes()
         self.refuse_changed_inputs()
-        files = outputs.check(self.workshop, self.plan.science)
+        files = outputs.complete(self.workshop, products)
         happened = record.Happened(
             started,
             datetime.now(UTC),
@@ -105,9 +106,12 @@ class Run:
         self.screen.line()
         return found
 
-    def engine(self, engine: supervise.Child, log: TextIO, seen: dict[str, str]) -> None:
-        """Follow the program to its end; `DiffrunError` of the right kind if it fails."""
-        with self.screen.progress() as progress:
+    def engine(self, engine: supervise.Child, seen: dict[str, str]) -> tuple[str, ...]:
+        """Follow the program to its end: the files it left; `DiffrunError` of the right kind if it fails."""
+        with (
+            (self.workshop / outputs.LOG).open("w", encoding="utf-8") as log,
+            self.screen.progress() as progress,
+        ):
             listener = Listener(self.screen, progress, log, each=len(self.plan.science) == 1)
             status = engine.attend(listener.hear, listener.begin)
             if status == 0:
@@ -124,7 +128,7 @@ class Run:
             raise _failure(status, listener, cause)
         try:
             outputs.point_home(self.workshop, seen)
-            outputs.examine(self.workshop, self.plan.science, self.plan.repository)
+            return outputs.examine(self.workshop, self.plan.science, self.plan.repository)
         except OutputError:
             if listener.failure:  # the stack's program ends with 0 all the same
                 raise _failure(status, listener, cause) from None
@@ -145,6 +149,10 @@ class Run:
         """``R22 S11``."""
         return short_name(self.plan.science[number].raft, self.plan.science[number].sensor)
 
+    def ask_report(self, reporter: supervise.Child) -> None:
+        """Tell a report that all is written."""
+        reporter.tell(outputs.prefix(self.workshop).removesuffix("Diff"))
+
     def report(self, first: supervise.Child) -> dict[str, Any]:
         """Draw the picture and measure the quality of each sensor; the products are good without them."""
         found = {}
@@ -154,15 +162,15 @@ class Run:
             found[self.name(0)] = self.report_on(first, 0)
             for number in range(1, len(self.plan.science)):
                 with supervise.asking(self.local.command(self.report_job(number))) as reporter:
+                    self.ask_report(reporter)
                     found[self.name(number)] = self.report_on(reporter, number)
             self.seconds["picture"] = time.monotonic() - before
             progress.done("picture", self.seconds["picture"])
         return {name: summary for name, summary in found.items() if summary}
 
     def report_on(self, reporter: supervise.Child, number: int) -> dict[str, Any]:
-        """Let one report be made."""
+        """What one report has found."""
         said: list[str] = []
-        reporter.tell(outputs.prefix(self.workshop).removesuffix("Diff"))
         status = reporter.attend(said.append)
         answer = f"{outputs.SUMMARY}{self.suffix(number)}.json"
         try:
