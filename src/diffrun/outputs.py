@@ -10,6 +10,7 @@ import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,11 @@ def _set_mode(path: Path, mask: int) -> None:
         os.fchmod(descriptor, (0o777 if stat.S_ISDIR(os.fstat(descriptor).st_mode) else 0o666) & mask)
     finally:
         os.close(descriptor)
+
+
+def make_ready() -> None:
+    """Load beforehand what `check` reads with: it takes as long as the check itself."""
+    import_module("diffrun.files.afw.catalog")
 
 
 def check(folder: Path, science: Iterable[DataId], names: Iterable[str] | None = None) -> tuple[Output, ...]:

@@ -49,16 +49,17 @@ class Run:
         """Survey, engine, report, check, record."""
         started = datetime.now(UTC)
         command = self.runtime.command(self.plan.job(self.workshop))
-        with (  # all are started at once: what looks at the visits, what works, and what waits to report
+        with (  # what looks at the visits and what works, then what waits to report: two at a time
             supervise.asking(self.local.command(self.survey_job())) as surveyor,
             supervise.following(command) as engine,
-            supervise.asking(self.local.command(self.report_job(0))) as reporter,
         ):
             survey = self.survey(surveyor)
-            names = self.engine(engine, dict(command.seen))
-            self.ask_report(reporter)
-            products = outputs.check(self.workshop, self.plan.science, names)
-            summaries = self.report(reporter)
+            with supervise.asking(self.local.command(self.report_job(0))) as reporter:
+                outputs.make_ready()
+                names = self.engine(engine, dict(command.seen))
+                self.ask_report(reporter)
+                products = outputs.check(self.workshop, self.plan.science, names)
+                summaries = self.report(reporter)
         self.tell_notes()
         self.refuse_changed_inputs()
         files = outputs.complete(self.workshop, products)

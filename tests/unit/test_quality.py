@@ -146,7 +146,7 @@ def test_a_large_image_is_sampled_evenly_and_gives_the_same_numbers() -> None:
     assert found["lag1_correlation"] == pytest.approx(0.25 / 1.0625 / 2, abs=0.002)
     assert sky.rows.min() == 0
     assert sky.rows.max() == ny - 1
-    assert 0.7 * ny < sky.rows.size < ny
+    assert ny // 6 < sky.rows.size < ny // 4
     assert sky.blank.all()
     free = int(np.setdiff1d(np.arange(ny), sky.rows)[0])
     covered = masked(large, "DETECTED", np.s_[:free], 0.0)

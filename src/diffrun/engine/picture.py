@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,14 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from diffrun.engine.quality import DIPOLE, NEGATIVE, POSITIVE, Sources, robust_std
+from diffrun.engine.quality import DIPOLE, NEGATIVE, POSITIVE, Sources, has, robust_std
+from diffrun.files.fitsread import forget
 
 WIDTH = 1920
 MARGIN = 24
 GAP = 12
 STAMPS = 8
 STAMP_HALF = 15
-_ROWS, _BAND = 3, 32
+_ROWS, _BAND = 2, 32
+_STEPS = 32
 
 BACKGROUND = (22, 24, 28)
 INK = (232, 232, 228)
@@ -65,8 +68,8 @@ class Plane:
 
     def __getitem__(self, part: Any) -> tuple[Float, Bool]:
         """Some of the pixels, 0 where they cannot be looked at; and where they can."""
-        image = self.image[part]
-        use = np.isfinite(image) & (self.mask[part] & np.int32(self.dark) == 0)
+        image = np.asarray(self.image[part], np.float32)  # in a file the bytes have another order
+        use = np.isfinite(image) & ~has(self.mask[part], self.dark)
         return np.where(use, image - np.float32(self.sky), np.float32(0)), use
 
 
@@ -115,6 +118,14 @@ def png(scene: Scene) -> bytes:
     return buffer.getvalue()
 
 
+def rehearse() -> None:
+    """Draw nothing, so that all is loaded that the libraries load when they are first used."""
+    nothing = np.zeros(0)
+    sources = Sources(nothing, nothing, nothing.astype(np.int8), nothing.astype(bool), nothing)
+    plane = Plane(np.zeros((1, 1), np.float32), np.zeros((1, 1), np.int32))
+    png(Scene(plane, plane, plane, 1.0, 1.0, sources, (0.0, 1.0), (1.0, 0.0), 1.0, "", ("", "", ""), ""))
+
+
 def draw_scene(scene: Scene) -> Image.Image:
     """Lay out title, panels, the strip of single sources, and the key."""
     side = (WIDTH - 2 * MARGIN - 2 * GAP) // 3
@@ -151,7 +162,9 @@ def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 def panels(scene: Scene, size: tuple[int, int]) -> list[Image.Image]:
     """The three images, shrunk to ``size``: a common asinh stretch for two, a linear one for the last."""
-    shrunk = [_resample(plane, size) for plane in (scene.science, scene.matched, scene.difference)]
+    with ThreadPoolExecutor(3) as pool:
+        planes = (scene.science, scene.matched, scene.difference)
+        shrunk = list(pool.map(lambda plane: _resample(plane, size), planes))
     spread = [robust_std(value[use]) if use.any() else 1.0 for value, use in shrunk]
     limit = 7.0 * (spread[2] or 1.0)
     greys = [asinh_grey(value, scene.sky_noise) for value, _ in shrunk[:2]]
@@ -197,7 +210,10 @@ def _thinned(plane: Plane, height: int) -> tuple[Float, Float]:
     rows = ((np.arange(height * _ROWS) + 0.5) * ny / (height * _ROWS)).astype(int).reshape(height, _ROWS)
     for top in range(0, height, _BAND):
         some, use = plane[rows[top : top + _BAND]]
-        value[top : top + _BAND], weight[top : top + _BAND] = some.mean(axis=1), use.mean(axis=1)
+        value[top : top + _BAND] = some.mean(axis=1)
+        weight[top : top + _BAND] = use.view(np.int8).sum(axis=1, dtype=np.int8)
+        forget(plane.image, plane.mask)
+    weight /= _ROWS
     return value, weight
 
 
@@ -235,10 +251,11 @@ def draw_mark(draw: Draw, at: tuple[float, float], radius: float, kind: int, dim
     turn = {NEGATIVE: np.pi / 4, DIPOLE: 0.0}.get(kind, 0.0)
     reach = {NEGATIVE: 1.25, DIPOLE: 1.2}.get(kind, 1.0) * radius
     angle = turn + 2 * np.pi * np.arange(corners + 1) / corners
-    outline = np.column_stack([at[0] + reach * np.cos(angle), at[1] + reach * np.sin(angle)])
-    steps = np.arange(33) / 32 * corners
-    path = [tuple(np.interp(t, np.arange(corners + 1), axis) for axis in outline.T) for t in steps]
-    for start in range(0, 32, 4):
+    steps, whole = np.arange(_STEPS + 1) / _STEPS * corners, np.arange(corners + 1)
+    x = np.interp(steps, whole, at[0] + reach * np.cos(angle)).tolist()
+    y = np.interp(steps, whole, at[1] + reach * np.sin(angle)).tolist()
+    path = list(zip(x, y, strict=True))
+    for start in range(0, _STEPS, 4):
         piece = path[start : start + (3 if dim else 5)]
         draw.line(piece, fill=colour, width=2, joint="curve")
 

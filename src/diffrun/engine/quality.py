@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from diffrun.files.afw.catalog import Catalog
 from diffrun.files.afw.exposure import Exposure
+from diffrun.files.fitsread import forget
 
 #: Pixels with any of these planes are no blank sky.
 NOT_SKY = (
@@ -29,13 +30,15 @@ NOT_SKY = (
 #: Pixels with any of these planes hold no light that could be compared.
 NO_LIGHT = ("BAD", "SAT", "SAT_TEMPLATE", "EDGE", "NO_DATA", "INTRP", "CR")
 
-_ENOUGH, _BAND, _FEWEST = 1 << 22, 32, 1000
+_ENOUGH, _BAND, _FEWEST = 1 << 20, 32, 1000
 #: Of each number of the engine how far it may be from its ideal, and what it means if it is farther.
 _LIMITS = (
     ("noise", 0.03, "the noise of blank sky is {:.3f} times what the variance plane says"),
     ("k", 0.05, "significances scatter by {:.3f} on blank sky, where 1 is right"),
     ("modelError", 0.02, "bright stars leave {:.1%} of their light"),
 )
+
+_ONE_SIGMA = (15.865525, 84.134475)
 
 Pixel = TypeVar("Pixel", bound=np.generic)
 
@@ -148,8 +151,8 @@ def _flag(catalog: Catalog, name: str) -> Bool:
 def blank_sky(difference: Exposure, science: Exposure) -> Sky:
     """Pixels with no source and no defect in either image.
 
-    All rows are looked at, as one band, of an image up to 4 megapixels; of a larger one as many, evenly over
-    the image: that gives its noise to a thousandth, and takes a quarter of the time on a sensor.
+    All rows are looked at, as one band, of an image up to 1 megapixel; of a larger one as many, evenly over
+    the image: that gives its noise to a thousandth, in a sixteenth of the time on a sensor.
     """
     ny, nx = difference.shape
     if ny * nx > _ENOUGH and ny > _BAND:
@@ -164,8 +167,14 @@ def _blank_rows(difference: Exposure, science: Exposure, rows: NDArray[np.intp])
     variance = difference.variance[rows]
     blank = np.isfinite(difference.image[rows]) & np.isfinite(variance) & (variance > 0)
     for exposure in (difference, science):
-        blank &= exposure.mask[rows] & np.int32(exposure.bits(*NOT_SKY)) == 0
+        blank &= ~has(exposure.mask[rows], exposure.bits(*NOT_SKY))
     return Sky(rows, blank)
+
+
+def has(mask: NDArray[np.signedinteger], bits: int) -> Bool:
+    """Where a mask, of any width and order of its bytes, has any of these bits."""
+    native = mask.astype(mask.dtype.newbyteorder("="), copy=False)
+    return np.asarray(native & native.dtype.type(bits) != 0)
 
 
 def pull(image: NDArray[np.float32], variance: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -175,7 +184,7 @@ def pull(image: NDArray[np.float32], variance: NDArray[np.float32]) -> NDArray[n
 
 def robust_std(values: NDArray[np.floating]) -> float:
     """Half of the distance between the 15.865 and 84.135 percentiles: sigma of a Gaussian."""
-    low, high = np.percentile(values, [15.865525, 84.134475])
+    low, high = np.percentile(values, _ONE_SIGMA)
     return float((high - low) / 2)
 
 
@@ -200,8 +209,9 @@ def noise(difference: Exposure, sky: Sky) -> dict[str, float | int | None]:
     if count < _FEWEST:
         return {"noise_ratio": None, "lag1_correlation": None, "sky_pixels": count}
     values = pull(difference.image[sky.rows], difference.variance[sky.rows])
-    ratio = robust_std(values[blank])
-    centred = np.clip(values - np.median(values[blank]), -5 * ratio, 5 * ratio)
+    low, middle, high = np.percentile(values[blank], (_ONE_SIGMA[0], 50.0, _ONE_SIGMA[1]))
+    ratio = float((high - low) / 2)
+    centred = np.clip(values - np.float32(middle), -5 * ratio, 5 * ratio)
     along_x = _correlation(centred[..., :-1], centred[..., 1:], blank[..., :-1] & blank[..., 1:])
     along_y = _correlation(centred[:, :-1], centred[:, 1:], blank[:, :-1] & blank[:, 1:])
     return {
@@ -228,8 +238,9 @@ def warnings(facts: Mapping[str, Any]) -> list[str]:
 
 
 def _correlation(first: NDArray[np.float32], second: NDArray[np.float32], use: Bool) -> float:
-    a, b = first[use].astype(float), second[use].astype(float)
-    return float(np.dot(a, b) / np.sqrt(np.dot(a, a) * np.dot(b, b)))
+    a, b = np.where(use, first, np.float32(0)), np.where(use, second, np.float32(0))
+    both, one, other = (float((c * d).sum(dtype=float)) for c, d in ((a, b), (a, a), (b, b)))
+    return float(both / np.sqrt(one * other))
 
 
 def star_residuals(difference: Exposure, catalog: Catalog) -> Array:
@@ -239,24 +250,24 @@ def star_residuals(difference: Exposure, catalog: Catalog) -> Array:
     or, where that is missing, whose size is within 10 % of the PSF's. Stars with any bad pixel in reach
     are left out.
     """
-    dark = np.int32(difference.bits(*NO_LIGHT))
     (ny, nx), (x0, y0) = difference.shape, difference.xy0
     reach = int(np.ceil(_STAR_RADIUS))
+    x, y = _stars(catalog, difference)
+    column, row = np.rint(x - x0).astype(int), np.rint(y - y0).astype(int)
+    whole = (reach <= column) & (column < nx - reach) & (reach <= row) & (row < ny - reach)
+    x, y, column, row = (each[whole, None, None] for each in (x, y, column, row))
     dy, dx = np.mgrid[-reach : reach + 1, -reach : reach + 1]
-    found = []
-    for x, y in _stars(catalog, difference):
-        column, row = round(x - x0), round(y - y0)
-        if not (reach <= column < nx - reach and reach <= row < ny - reach):
-            continue
-        box = np.s_[row - reach : row + reach + 1, column - reach : column + reach + 1]
-        inside = np.hypot(dx - (x - x0 - column), dy - (y - y0 - row)) <= _STAR_RADIUS
-        squares = pull(difference.image[box], difference.variance[box])[inside] ** 2
-        if np.isfinite(squares).all() and not (difference.mask[box][inside] & dark).any():
-            found.append(float(squares.mean(dtype=float)))
-    return np.array(found)
+    inside = np.hypot(dx - (x - x0 - column), dy - (y - y0 - row)) <= _STAR_RADIUS
+    stamps = row + dy, column + dx
+    squares = pull(difference.image[stamps], difference.variance[stamps]) ** 2
+    dark = has(difference.mask[stamps], difference.bits(*NO_LIGHT)) | ~np.isfinite(squares)
+    forget(difference.image, difference.variance, difference.mask)
+    good = ~(dark & inside).any(axis=(1, 2))
+    total = squares.sum(axis=(1, 2), where=inside, dtype=float)
+    return np.asarray((total / inside.sum(axis=(1, 2)))[good], float)
 
 
-def _stars(catalog: Catalog, difference: Exposure) -> Iterator[tuple[float, float]]:
+def _stars(catalog: Catalog, difference: Exposure) -> tuple[Array, Array]:
     flux, error = catalog.flux("slot_PsfFlux")
     with np.errstate(divide="ignore", invalid="ignore"):
         snr = np.asarray(flux, float) / np.asarray(error, float)
@@ -265,7 +276,7 @@ def _stars(catalog: Catalog, difference: Exposure) -> Iterator[tuple[float, floa
     for name in _STAR_FLAGS:
         use &= ~_flag(catalog, name)
     use &= _points(catalog, difference, use)
-    yield from zip(x[use].tolist(), y[use].tolist(), strict=True)
+    return x[use], y[use]
 
 
 def _points(catalog: Catalog, difference: Exposure, use: Bool) -> Bool:

@@ -13,6 +13,7 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -273,6 +274,12 @@ def write_tables(out: Path, products: Products) -> dict[str, str]:
     return {"diaSrc_table": str(table), "diaSrc_regions": str(regions)}
 
 
+def _told() -> str:
+    """The line that says that all is written, and how it is named; nothing if none comes."""
+    picture.rehearse()
+    return sys.stdin.readline().strip()
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """The program: its files in OUT, or one line on standard error and an exit code."""
     parser = argparse.ArgumentParser(prog="python -m diffrun.engine.report", description=__doc__)
@@ -283,18 +290,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--prefix", default="deep", help=words)
     parser.add_argument("--suffix", default="", help="put before the ending of both file names")
     options = parser.parse_args(argv)
-    prefix = sys.stdin.readline().strip() if options.prefix == "-" else options.prefix
+    prefix = _told() if options.prefix == "-" else options.prefix
     if not prefix:  # whoever has started us needs no report
         return 0
     try:
         template = parse_keys(options.template) if options.template else None
         products = read_products(options.out, parse_keys(options.science), template, prefix)
-        summary = summarise(products)
         image = options.out / f"picture{options.suffix}.png"
         numbers = options.out / f"summary{options.suffix}.json"
-        write_bytes(image, picture.png(scene(products, summary)))
-        summary["files"] |= write_tables(options.out, products)
-        summary["files"]["picture"] = image.name
+        with ThreadPoolExecutor(1) as beside:
+            tables = beside.submit(write_tables, options.out, products)
+            summary = summarise(products)
+            write_bytes(image, picture.png(scene(products, summary)))
+            summary["files"] |= {**tables.result(), "picture": image.name}
         write_bytes(numbers, (json.dumps(summary, indent=2) + "\n").encode())
     except DiffrunError as error:
         print(error, file=sys.stderr)

@@ -182,6 +182,18 @@ class _Source:
         return mmap.mmap(self._descriptor, 0, access=mmap.ACCESS_READ) if self._content is None else None
 
 
+def forget(*arrays: NDArray[Any]) -> None:
+    """Give back the memory of what was looked at in mapped arrays; looked at again, it is read again."""
+    for array in arrays:
+        owner: Any = array
+        while isinstance(owner, np.ndarray):
+            owner = owner.base
+        if isinstance(owner, memoryview):
+            owner = owner.obj
+        if isinstance(owner, mmap.mmap):
+            owner.madvise(mmap.MADV_DONTNEED)
+
+
 @contextmanager
 def opened(path: Path, pixels: bool = True) -> Iterator[list[Hdu]]:
     """The HDUs of a file that has passed `diffrun.files.fits.check`.
