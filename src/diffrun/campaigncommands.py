@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,6 +21,7 @@ from diffrun.request import Request, folder, jobs
 if TYPE_CHECKING:
     from diffrun.campaign.recipe import Recipe
     from diffrun.campaign.standing import Standing
+    from diffrun.campaign.work import Gather
 
 app = typer.Typer(
     name="campaign",
@@ -46,12 +48,22 @@ Limit = Annotated[
 ]
 Again = Annotated[bool, option(_HOW, "Also what failed for good.", "--again", metavar="")]
 Executor = Annotated[
-    str, option(_HOW, "local, or array: a job array of Slurm.", "--executor", metavar="NAME")
+    str,
+    option(
+        _HOW,
+        "local, parsl (its workers here), slurm (workers of Parsl on whole nodes), array (a job array).",
+        "--executor",
+        metavar="NAME",
+    ),
 ]
+Nodes = Annotated[int, option(_HOW, "Nodes of one job of slurm (default: 1).", "--nodes", metavar="N", min=1)]
 Chunk = Annotated[
     int, option(_HOW, "Pairs of one task of the array (default: 100).", "--chunk", metavar="N", min=1)
 ]
-AtATime = Annotated[int | None, option(_HOW, "Tasks that run at a time.", "--at-a-time", metavar="N", min=1)]
+AtATime = Annotated[
+    int | None,
+    option(_HOW, "Tasks of the array, or jobs of slurm, at a time.", "--at-a-time", metavar="N", min=1),
+]
 Campaign = Annotated[
     Text, typer.Argument(metavar="[FOLDER]", help=f"A campaign's folder (default: {_DEFAULT}).")
 ]
@@ -112,6 +124,7 @@ def run(
     executor: Executor = "local",
     chunk: Chunk = 100,
     at_a_time: AtATime = None,
+    nodes: Nodes = 1,
     account: b.Account = None,
     qos: b.Qos = None,
     partition: b.Partition = None,
@@ -131,13 +144,27 @@ def run(
     if executor == "array":
         _submit(recipe, standing, context.params, at_once or 1, screen)
         return
-    if executor != "local":
-        raise UsageError(f"--executor {executor!r} is unknown", "use local or array")
-    ended = work.here(recipe, standing, at_once, float(pair_time), again, screen)
+    ended = work.done(recipe, standing, _crew(recipe, context.params, at_once), again, screen)
     if as_json:
         print(json.dumps(ended.as_dict(), indent=2))
     if ended.failed or ended.todo:
         raise typer.Exit(1)
+
+
+def _crew(recipe: Recipe, typed: dict[str, Any], at_once: int | None) -> Gather:
+    """What gathers those who do the pairs."""
+    from diffrun.campaign import array, htex
+    from diffrun.campaign.crew import Here, workers
+
+    executor, limit = typed["executor"], float(typed["pair_time"])
+    if executor == "local":
+        return lambda _: nullcontext(Here(at_once or workers(), limit))
+    if executor == "parsl":
+        return lambda folder: htex.here(folder, at_once or workers(), limit)
+    if executor != "slurm":
+        raise UsageError(f"--executor {executor!r} is unknown", "use local, parsl, slurm or array")
+    asked = htex.nodes(array.wanted(recipe, typed), typed["at_a_time"] or 1, typed["nodes"], at_once)
+    return lambda folder: htex.on_slurm(folder, asked, limit)
 
 
 def _submit(recipe: Recipe, standing: Standing, typed: dict[str, Any], at_once: int, screen: Screen) -> None:

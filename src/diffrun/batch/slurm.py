@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,15 +106,33 @@ def submit(script: Path, words: Sequence[str] = ()) -> str:
 
 def active(name: str, folder: Path) -> str | None:
     """The job of that name and working folder which waits or runs, if there is one."""
+    return next((job for job, place in _ours() if place == f"{folder}|{name}"), None)
+
+
+def jobs_of(folder: Path) -> list[str]:
+    """All jobs of that working folder which wait or run."""
+    return [job for job, place in _ours() if place.rpartition("|")[0] == str(folder)]
+
+
+def _ours() -> Iterator[tuple[str, str]]:
+    """Each job of this user: its number, and its working folder and name with a bar between them."""
     user = str(os.geteuid())
     done = _run(["squeue", "--noheader", f"--user={user}", "--format=%A|%Z|%j"])
     if done.returncode != 0:
         raise BatchError(f"Slurm does not answer: {_said(done)}", "try again later")
     for line in done.stdout.splitlines():
         job, _, place = line.strip().partition("|")
-        if place == f"{folder}|{name}":
-            return job
-    return None
+        yield job, place
+
+
+def cores(partition: str | None) -> int:
+    """How many cores the smallest node of a partition has (of any, if `None`)."""
+    chosen = [f"--partition={partition}"] if partition else []
+    done = _run(["sinfo", "--noheader", "--Node", "--format=%X %Y", *chosen])
+    found = [int(x) * int(y) for x, y in re.findall(r"^([0-9]+) ([0-9]+)\s*$", done.stdout, re.MULTILINE)]
+    if done.returncode != 0 or not found:
+        raise BatchError(f"Slurm names no cores of a node: {_said(done)}", "give --workers")
+    return max(1, min(found))
 
 
 def largest_array() -> int:

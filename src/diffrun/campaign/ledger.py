@@ -60,26 +60,26 @@ class Ledger:
     def __init__(self, folder: Path) -> None:
         self.path = folder / NAME
 
-    def add(self, entry: Entry) -> None:
-        """One line more, on the disk when this returns.
+    def add(self, *entries: Entry) -> None:
+        """One line more for each, on the disk when this returns.
 
         Raises
         ------
         DiskFullError, OutputError
-            If it cannot be written; nothing after it may then be done.
+            If they cannot be written; nothing after them may then be done.
         """
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        told = {key: value for key, value in asdict(entry).items() if value} | {"at": now}
-        line = json.dumps(told, sort_keys=True).encode() + b"\n"
+        if not entries:
+            return
+        text = b"".join(map(_line, entries))
         with explained(self.path):
             new = not self.path.exists()
             flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
             descriptor = os.open(self.path, flags, 0o666)
             try:
-                line = b"\n" + line if _torn(descriptor) else line
-                written = os.write(descriptor, line)
-                while written < len(line):  # a disk that fills: the next write says so
-                    written += os.write(descriptor, line[written:])
+                text = b"\n" + text if _torn(descriptor) else text
+                written = os.write(descriptor, text)
+                while written < len(text):  # a disk that fills: the next write says so
+                    written += os.write(descriptor, text[written:])
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
@@ -105,6 +105,12 @@ class Ledger:
             if before is None or before.state != DONE or entry.state == DONE:
                 found[entry.pair] = entry
         return found
+
+
+def _line(entry: Entry) -> bytes:
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    told = {key: value for key, value in asdict(entry).items() if value} | {"at": now}
+    return json.dumps(told, sort_keys=True).encode() + b"\n"
 
 
 def _torn(descriptor: int) -> bool:

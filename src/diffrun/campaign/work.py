@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from diffrun.campaign import driver, pairs, recipe
+from diffrun.campaign.crew import Crew, Here
 from diffrun.campaign.progress import Progress
 from diffrun.campaign.recipe import Recipe
 from diffrun.campaign.standing import PAIRS, Standing, pairs_of, survey
@@ -18,12 +20,12 @@ from diffrun.request import Request
 from diffrun.runtimes.supervise import Stopped
 
 _MOST_NAMED = 20
+#: Gathers the crew of a campaign's folder.
+Gather = Callable[[Path], AbstractContextManager[Crew]]
 
 
-def here(
-    common: Recipe, asked: Standing, at_once: int | None, limit: float, again: bool, screen: Screen
-) -> Standing:
-    """Do the pairs of a campaign on this machine; how they stand afterwards.
+def done(common: Recipe, asked: Standing, gather: Gather, again: bool, screen: Screen) -> Standing:
+    """Have the pairs of a campaign done, and wait; how they stand afterwards.
 
     Raises
     ------
@@ -31,13 +33,16 @@ def here(
         If the folder holds a campaign with another recipe.
     OutputError, DiskFullError
         If another command works on it, or the ledger cannot be written.
+    BatchError
+        If the crew is lost.
     Stopped
-        On a signal, after all children have ended.
+        On a signal, after all has ended.
     """
     folder = asked.folder
     with begun(common, asked, again, screen) as now:
         if now.todo:
-            _drive(common, now, at_once or driver.workers(), limit, screen)
+            with gather(folder) as crew:
+                _drive(common, now, crew, screen)
     ended = survey(folder, asked.pairs)
     screen.line(f"{shown(folder)}: {ended}")
     return ended
@@ -66,7 +71,7 @@ def in_task(common: Recipe, folder: Path, chosen: Sequence[Request], at_once: in
     screen = Screen()
     now = survey(folder, chosen)
     if now.todo:
-        _drive(common, now, at_once, limit, screen)
+        _drive(common, now, Here(at_once, limit), screen)
     ended = survey(folder, chosen)
     screen.line(f"{shown(folder)}: {ended}")
     return ended
@@ -80,10 +85,10 @@ def _say_why(now: Standing, screen: Screen) -> None:
         screen.line(f"... and {counted(len(repeated) - _MOST_NAMED, 'pair')} more")
 
 
-def _drive(common: Recipe, now: Standing, at_once: int, limit: float, screen: Screen) -> None:
+def _drive(common: Recipe, now: Standing, crew: Crew, screen: Screen) -> None:
     progress = Progress(screen, len(now.todo))
     try:
-        driver.drive(now.folder, common, now.todo, at_once, limit, progress.turn, progress.ended)
+        driver.drive(now.folder, common, now.todo, crew, progress.turn, progress.ended)
     except (Stopped, DiffrunError):
         progress.close()
         left = len(now.todo) - progress.done - sum(progress.failed.values())
