@@ -88,6 +88,15 @@ class Hdu:
         count = int(np.prod(self.shape))
         return np.frombuffer(data, types, count, self._segment.data).reshape(self.shape)
 
+    def band(self, first: int, last: int) -> NDArray[Any]:
+        """Rows ``first`` to ``last - 1`` of a two-dimensional image, as they are stored; nothing is proved."""
+        if not self.is_image or not self.shape:
+            raise DataError("there is no image where one should be", _ANEW)
+        out = np.empty((last - first, self.shape[-1]), _TYPES[int(self.header["BITPIX"])])
+        start = self._segment.data + first * self.shape[-1] * out.itemsize
+        self._source.read(out.reshape(-1).view(np.uint8).data, start)
+        return out.byteswap(inplace=True) if out.itemsize > 1 else out
+
     def rows(self) -> NDArray[Any]:
         """A binary table's rows as they stand in the file."""
         if not self.is_table:
@@ -157,6 +166,11 @@ class _Compressed(Hdu):
 
     def mapped(self) -> NDArray[Any] | None:
         return None
+
+    def band(self, first: int, last: int) -> NDArray[Any]:
+        with _quiet():
+            data = self._packed.section[..., first:last, :]
+        return np.asarray(data, data.dtype.newbyteorder("=")).reshape(last - first, self.shape[-1])
 
 
 class _Source:

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,9 @@ from diffrun.files.fitsheader import Header
 
 _MAX_EXPINFO = 2
 _ANEW = "get a whole copy of this file, or make it anew"
+
+#: The first row and the one after the last; `None` for all, with their checksums.
+Rows = tuple[int, int] | None
 
 
 @dataclass(frozen=True)
@@ -90,7 +94,7 @@ def read_exposure(path: Path) -> Exposure:
         If the file is damaged or holds what cannot be used; the message names it.
     """
     with fitsread.opened(path) as hdus:
-        return _exposure(_summary(hdus), *_planes(hdus))
+        return _exposure(_summary(hdus), *_planes(hdus, None))
 
 
 def map_exposure(path: Path) -> Exposure:
@@ -102,6 +106,43 @@ def map_exposure(path: Path) -> Exposure:
     with fitsread.opened(path, pixels=False) as hdus:
         summary, found = _summary(hdus), _mapped(hdus)
     return _exposure(summary, *found) if found else read_exposure(path)
+
+
+def read_bands(path: Path, most: int, height: int) -> list[Exposure]:
+    """Read some rows of an exposure, for what may be judged by a part of the pixels.
+
+    No checksum is looked at.
+
+    Parameters
+    ----------
+    path : `pathlib.Path`
+        As for `read_exposure`.
+    most : `int`
+        About how many pixels to read; a smaller image is read whole.
+    height : `int`
+        Rows of a band.
+
+    Returns
+    -------
+    bands : `list` [`Exposure`]
+        From bottom to top, evenly spread, each with its own ``xy0``.
+
+    Raises
+    ------
+    diffrun.errors.DataError
+        As `read_exposure`.
+    """
+    with fitsread.opened(path, pixels=False) as hdus:
+        summary = _summary(hdus)
+        (ny, nx), (x0, y0) = summary.shape, summary.xy0
+        count = max(most // (height * nx), 1)
+        if count * height >= ny:
+            return [_exposure(summary, *_planes(hdus, (0, ny)))]
+        starts = np.linspace(0, ny - height, count + 2)[1:-1].astype(int)
+        return [
+            _exposure(replace(summary, xy0=(x0, y0 + first)), *_planes(hdus, (first, first + height)))
+            for first in starts.tolist()
+        ]
 
 
 def _exposure(
@@ -247,11 +288,11 @@ def _filter(header: Header, archive: Archive) -> str:
 
 
 def _planes(
-    hdus: list[fitsread.Hdu],
+    hdus: list[fitsread.Hdu], rows: Rows
 ) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.float32], dict[str, int]]:
     """Image, mask, variance, and the planes of the mask."""
     if _image_hdu(hdus) == 0:
-        image = _pixels(hdus[0])
+        image = _pixels(hdus[0], rows)
         return image, np.zeros(image.shape, np.int32), np.zeros_like(image), dict(DEFAULT_PLANES)
     named = lsstimages.is_one(hdus)
     kinds = ("IMAGE", "MASK", "VARIANCE")
@@ -260,11 +301,11 @@ def _planes(
         found = hdus[number].header.get("EXTTYPE", kind) if number < len(hdus) else "missing"
         if str(found).strip() != kind or not hdus[number].is_image:
             raise DataError(f"HDU {number} should be the {kind}, and is {str(found).strip()}", _ANEW)
-    image, variance = _pixels(hdus[places[0]]), _pixels(hdus[places[2]])
+    image, variance = _pixels(hdus[places[0]], rows), _pixels(hdus[places[2]], rows)
     if named:
-        raw, bits = lsstimages.masks(hdus, _integers)
+        raw, bits = lsstimages.masks(hdus, partial(_integers, rows=rows))
     else:
-        raw, bits = _integers(hdus[2]), cards.plane_bits(hdus[2].header)
+        raw, bits = _integers(hdus[2], rows), cards.plane_bits(hdus[2].header)
     if not image.shape == raw.shape == variance.shape:
         raise DataError(
             f"image {image.shape}, mask {raw.shape}, variance {variance.shape} differ in shape", _ANEW
@@ -300,18 +341,27 @@ def _mapped(
     return image, mask, variance, planes
 
 
-def _pixels(hdu: fitsread.Hdu) -> NDArray[np.float32]:
+def _stored(hdu: fitsread.Hdu, rows: Rows) -> NDArray[Any]:
+    """A plane as it is stored, or some of its rows."""
+    if rows is None:
+        return hdu.pixels().reshape(hdu.shape[-2:])
+    if len(hdu.shape) < 2 or rows[1] > hdu.shape[-2]:
+        raise DataError(f"a plane has the shape {hdu.shape}, and the image {rows[1]} rows or more", _ANEW)
+    return hdu.band(*rows)
+
+
+def _pixels(hdu: fitsread.Hdu, rows: Rows) -> NDArray[np.float32]:
     """An image plane as float32, with its scale applied."""
-    data = hdu.pixels().reshape(hdu.shape[-2:])
+    data = _stored(hdu, rows)
     scale, zero = float(hdu.header.get("BSCALE", 1)), float(hdu.header.get("BZERO", 0))
     if (scale, zero) != (1.0, 0.0):
         data = data * scale + zero
     return np.ascontiguousarray(data, np.float32)
 
 
-def _integers(hdu: fitsread.Hdu) -> NDArray[np.int32]:
+def _integers(hdu: fitsread.Hdu, rows: Rows) -> NDArray[np.int32]:
     """A mask plane as int32; its BLANK card means nothing."""
-    data = hdu.pixels().reshape(hdu.shape[-2:])
+    data = _stored(hdu, rows)
     scale, zero = float(hdu.header.get("BSCALE", 1)), float(hdu.header.get("BZERO", 0))
     if data.dtype.kind not in "iu" or scale != 1 or zero != round(zero):
         raise DataError(
