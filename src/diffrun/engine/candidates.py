@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from diffrun.engine.smoothpsf import FWHM_PER_SIGMA
 from diffrun.errors import NoStarsError
@@ -195,6 +194,8 @@ def _centred(
 
 def _distinct(candidates: Candidates, distance: float) -> Candidates:
     """Of sources nearer than a distance the brighter one."""
+    from scipy.spatial import cKDTree  # only where needed: the survey has no use for it
+
     tree = cKDTree(np.stack([candidates.x, candidates.y], axis=1))
     pairs = tree.query_pairs(distance, output_type="ndarray")
     first_is_fainter = candidates.snr[pairs[:, 0]] < candidates.snr[pairs[:, 1]]
