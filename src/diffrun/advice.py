@@ -4,11 +4,35 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from diffrun.errors import DiffrunError
+from diffrun.display import Screen, counted
+from diffrun.errors import AdviceError, DiffrunError
 from diffrun.repository.dataid import short_name
+
+OK, NOTE, STOP = "ok", "note", "stop"
+_NAME = 10
+
+
+@dataclass(frozen=True)
+class Line:
+    """One thing that was looked at: ok, a note, or a reason to stop; what was seen, and the remedy."""
+
+    name: str
+    verdict: str
+    seen: str
+    remedy: str = ""
+
+    @property
+    def text(self) -> str:
+        """What was seen, and the remedy if there is one."""
+        return f"{self.seen}; {self.remedy}" if self.remedy else self.seen
+
+    def as_dict(self) -> dict[str, str]:
+        """For ``--json``."""
+        return {"name": self.name, "verdict": self.verdict, "seen": self.seen, "remedy": self.remedy}
 
 
 def parse(text: str) -> dict[str, Any]:
@@ -31,14 +55,43 @@ def describe(visit: Mapping[str, Any]) -> str:
     return f"{name}, {sensor}, seeing {_arcsec(visit)}"
 
 
-def lines(survey: Mapping[str, Any]) -> list[str]:
-    """The survey's own warnings, then the better templates by name."""
-    found = [str(warning) for warning in _list(survey, "warnings")]
+def lines(survey: Mapping[str, Any]) -> list[Line]:
+    """What was checked, the survey's further warnings, and the better templates by name."""
+    found = [
+        Line(*(str(one.get(key, "")) for key in ("name", "verdict", "seen", "remedy")))
+        for one in _list(survey, "checks")
+        if isinstance(one, dict)
+    ]
+    told = {line.text for line in found}
+    warnings = [str(warning) for warning in _list(survey, "warnings")]
+    found += [Line("advice", NOTE, warning) for warning in warnings if warning not in told]
     better = [one for one in _list(survey, "better") if isinstance(one, dict)]
     if better:
         named = ", ".join(_template(one) for one in better)
-        found.append(f"better {'templates' if len(better) > 1 else 'template'} here: {named}")
+        found.append(
+            Line("template", NOTE, f"better {'templates' if len(better) > 1 else 'template'} here: {named}")
+        )
     return found
+
+
+def show(found: Iterable[Line], screen: Screen) -> None:
+    """Print the lines, each with its verdict."""
+    for line in found:
+        screen.line(f"{line.verdict:<4} {line.name:<{_NAME}} {line.text}")
+
+
+def verdict(found: Iterable[Line]) -> str:
+    """The worst of the verdicts."""
+    given = {line.verdict for line in found}
+    return next((each for each in (STOP, NOTE) if each in given), OK)
+
+
+def refuse(found: Iterable[Line]) -> None:
+    """`AdviceError` if a line says stop; it names the first of them."""
+    bad = [line for line in found if line.verdict == STOP]
+    if bad:
+        more = f" (and {counted(len(bad) - 1, 'other reason')} to stop)" if len(bad) > 1 else ""
+        raise AdviceError(f"{bad[0].name}: {bad[0].seen}{more}", bad[0].remedy)
 
 
 def _template(one: Mapping[str, Any]) -> str:

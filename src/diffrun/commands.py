@@ -48,6 +48,11 @@ def run(
     runtime: o.Runtime = None,
     image: o.Image = None,
     jobs: o.Jobs = None,
+    min_coverage: o.MinCoverage = None,
+    min_stars: o.MinStars = None,
+    max_offset: o.MaxOffset = None,
+    max_noise: o.MaxNoise = None,
+    max_memory: o.MaxMemory = None,
     dry_run: o.DryRun = False,
     as_json: o.Json = False,
     verbose: o.Verbose = False,
@@ -83,6 +88,52 @@ def _launch(request: Request, screen: Screen, as_json: bool) -> None:
         print(json.dumps(summary, indent=2))
     elif screen.verbosity < 0:
         screen.result(str(outcome.folder))
+
+
+@app.command("check")
+def check_pair(
+    context: typer.Context,
+    science: o.Science = None,
+    template: o.Template = None,
+    repo: o.Repo = None,
+    raft: o.Raft = None,
+    sensor: o.Sensor = None,
+    filter: o.Filter = None,
+    template_filter: o.TemplateFilter = None,
+    output: o.Output = None,
+    config: o.Config = None,
+    configfile: o.Configfile = None,
+    site: o.Site = None,
+    program: o.Program = None,
+    runtime: o.Runtime = None,
+    image: o.Image = None,
+    jobs: o.Jobs = None,
+    min_coverage: o.MinCoverage = None,
+    min_stars: o.MinStars = None,
+    max_offset: o.MaxOffset = None,
+    max_noise: o.MaxNoise = None,
+    max_memory: o.MaxMemory = None,
+    as_json: o.Json = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """What a run would say before the work: seeing, overlap, depth, stars, time, memory; ok, note or stop."""
+    from diffrun import check, launch, plan, settings
+    from diffrun.errors import AdviceError
+
+    request = Request.parse(context.params)
+    screen = Screen(out=sys.stderr if as_json else sys.stdout, verbosity=-int(quiet))
+    resolved = settings.resolve(request)
+    made = plan.make(request, resolved, summing=False)
+    launch.introduce(made, resolved, screen)
+    found = check.check(made, screen)
+    if as_json:
+        print(json.dumps(found.as_dict(), indent=2))
+    else:
+        found.show(screen)
+        screen.line()
+        screen.line(check.closing(found))
+    if found.verdict == "stop":
+        raise typer.Exit(AdviceError.exit_code)
 
 
 @app.command()

@@ -11,7 +11,8 @@
     ├── OutputError                 5   the output cannot be written, or is not ours to replace
     │   └── DiskFullError           5   no room left
     ├── VerificationError           6   a finished run is not what its record says, or cannot be made again
-    └── BatchError                  7   the batch system refuses, or a job ended without its run folder
+    ├── BatchError                  7   the batch system refuses, or a job ended without its run folder
+    └── AdviceError                 8   the advice before the work says stop
 
 The launcher ends with these codes. ``imageDifference.py`` ends with 2 for a bad command line, 1 when it
 could not start, and otherwise with the number of data ids that failed (at most 127); ``docs/exit-codes.md``
@@ -93,3 +94,9 @@ class BatchError(DiffrunError):
     """The batch system refuses or does not answer, or a job ended without having made its run folder."""
 
     exit_code = 7
+
+
+class AdviceError(DiffrunError):
+    """What was looked at before the work is beyond a limit: the two visits, or what this machine has."""
+
+    exit_code = 8

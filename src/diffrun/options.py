@@ -9,7 +9,7 @@ import typer
 
 from diffrun.settings import PROGRAMS, RUNTIMES
 
-_WHAT, _HOW, _SHOW = "What to subtract", "Where and how", "What to show"
+_WHAT, _HOW, _LIMITS, _SHOW = "What to subtract", "Where and how", "What is accepted", "What to show"
 
 
 def option(panel: str, words: str, *names: str, metavar: str | None = None, **more: Any) -> Any:
@@ -88,6 +88,29 @@ Runtime = Annotated[
 ]
 Image = Annotated[Text, option(_HOW, "Image for a container runtime.", "--image", metavar="NAME")]
 Jobs = Annotated[Text, option(_HOW, "Sensors at the same time (default: 1).", "--jobs", "-j", metavar="N")]
+
+MinCoverage = Annotated[
+    Text,
+    option(
+        _LIMITS,
+        "Least part of the science image covered (default: 0.1).",
+        "--min-coverage",
+        metavar="FRACTION",
+    ),
+]
+MinStars = Annotated[
+    Text, option(_LIMITS, "Fewest stars in both visits (default: 3).", "--min-stars", metavar="N")
+]
+MaxOffset = Annotated[
+    Text, option(_LIMITS, "Most pixels between their stars (default: 3).", "--max-offset", metavar="PIXELS")
+]
+MaxNoise = Annotated[
+    Text,
+    option(_LIMITS, "Most noise over the variance plane's (default: 10).", "--max-noise", metavar="FACTOR"),
+]
+MaxMemory = Annotated[
+    Text, option(_LIMITS, "Most memory, GiB (default: this machine's).", "--max-memory", metavar="GIB")
+]
 
 DryRun = Annotated[bool, switch("Print the command, do nothing.", "--dry-run")]
 Json = Annotated[bool, switch("JSON on standard output.", "--json")]

@@ -91,6 +91,8 @@ class Plan:
     image : `Image`, optional
     reads : `tuple` [`pathlib.Path`, ...]
         Folders and files outside the repository that its inputs are links to.
+    limits : `tuple` [(`str`, `str`), ...]
+        What is still accepted before the work.
     """
 
     program: str
@@ -108,6 +110,7 @@ class Plan:
     versions: tuple[tuple[str, str], ...]
     image: Image | None = None
     reads: tuple[Path, ...] = ()
+    limits: tuple[tuple[str, str], ...] = ()
 
     @property
     def name(self) -> str:
@@ -158,6 +161,7 @@ class Plan:
             "own_subset": self.own_subset,
             "output": str(self.output),
             "jobs": self.jobs,
+            **({"limits": dict(self.limits)} if self.limits else {}),
             **({"container": self.image.as_dict()} if self.image else {}),
         }
 
@@ -179,8 +183,15 @@ def _templates(data_ids: Iterable[DataId]) -> list[dict[str, Any]]:
     return found
 
 
-def make(request: Request, settings: Settings) -> Plan:
+def make(request: Request, settings: Settings, summing: bool = True) -> Plan:
     """Decide everything about a run.
+
+    Parameters
+    ----------
+    request : `Request`
+    settings : `Settings`
+    summing : `bool`
+        Whether the inputs are listed with their sums, for which each is read; else there are none.
 
     Raises
     ------
@@ -198,7 +209,7 @@ def make(request: Request, settings: Settings) -> Plan:
     output = settings.output.value or settings.output_root.value / request.name
     _refuse_inside(output, repository)
     image = resolve(settings.program.value, settings.runtime.value, settings.image.value)
-    inputs = _inputs(repository, (*science, *template))
+    inputs = _inputs(repository, (*science, *template)) if summing else ()
     return Plan(
         program=settings.program.value,
         runtime=settings.runtime.value,
@@ -215,6 +226,7 @@ def make(request: Request, settings: Settings) -> Plan:
         versions=() if image else versions(),
         image=image,
         reads=_reads(repository, inputs) if image else (),
+        limits=request.limits,
     )
 
 

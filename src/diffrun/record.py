@@ -98,6 +98,7 @@ def argv(plan: Plan) -> list[str]:
     words += [] if plan.own_subset else ["--repo", str(plan.repository)]
     words += [word for item in plan.configfiles[1:] for word in ("--configfile", str(item.path))]
     words += [word for override in plan.config for word in ("--config", override)]
+    words += [word for name, value in plan.limits for word in (f"--{name.replace('_', '-')}", value)]
     words += ["--site", plan.site, "--program", plan.program, "--runtime", plan.runtime]
     words += ["--image", plan.image.name] if plan.image else []
     return [*words, "--jobs", str(plan.jobs), "--output", str(plan.output)]

@@ -12,6 +12,15 @@ from typing import Any
 from diffrun.errors import ConfigError, UsageError
 from diffrun.repository.dataid import parse_filter, parse_raft, parse_sensor, parse_visit
 
+#: What is still accepted before a run: option -> largest value, and whether it is a whole number.
+LIMITS = {
+    "min_coverage": (1.0, False),
+    "min_stars": (10_000.0, True),
+    "max_offset": (10_000.0, False),
+    "max_noise": (1e9, False),
+    "max_memory": (1e6, False),
+}
+
 _OVERRIDE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*|\[[^\]]*\])*=.+", re.DOTALL)
 
 
@@ -34,6 +43,8 @@ class Request:
     site, program, runtime, image : `str`, optional
     jobs : `int`, optional
         Data ids worked on at the same time.
+    limits : `tuple` [(`str`, `str`), ...]
+        What is still accepted before a run: name in `LIMITS`, and number as typed.
     """
 
     science: int
@@ -51,6 +62,7 @@ class Request:
     runtime: str | None = None
     image: str | None = None
     jobs: int | None = None
+    limits: tuple[tuple[str, str], ...] = ()
 
     @classmethod
     def parse(cls, typed: Mapping[str, Any]) -> Request:
@@ -68,6 +80,7 @@ class Request:
             template=visit("--template", typed.get("template")),
             config=overrides(typed.get("config") or ()),
             configfile=configfiles(typed.get("configfile") or ()),
+            limits=tuple((name, limit(name, typed[name])) for name in LIMITS if typed.get(name) is not None),
             **found,
         )
 
@@ -103,6 +116,18 @@ def jobs(option: str, text: str) -> int:
     if not re.fullmatch(r"[1-9][0-9]{0,3}", text) or int(text) > 1024:
         raise UsageError(f"{option} {text!r} is not a number of jobs", "give a number from 1 to 1024")
     return int(text)
+
+
+def limit(name: str, text: str) -> str:
+    """What an option of `LIMITS` was given, as it was typed; `UsageError` if it is no such number."""
+    largest, whole = LIMITS[name]
+    pattern = r"[0-9]{1,9}" if whole else r"([0-9]{1,9}(\.[0-9]{0,9})?|\.[0-9]{1,9})"
+    if not re.fullmatch(pattern, text) or float(text) > largest:
+        kind = "whole number" if whole else "number"
+        raise UsageError(
+            f"{_option(name)} {text!r} is not understood", f"give a {kind} from 0 to {largest:g}"
+        )
+    return text
 
 
 def folder(option: str, text: str) -> Path:

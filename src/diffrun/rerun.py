@@ -156,6 +156,7 @@ def _typed(plan: Mapping[str, Any], configfiles: list[Path], output: Path) -> di
         "jobs": str(plan["jobs"]),
         "image": str(plan["container"]["name"]) if "container" in plan else None,
         **{key: str(plan[key]) for key in ("site", "program", "runtime")},
+        **{key: str(value) for key, value in plan.get("limits", {}).items()},
     }
     for name, side, key in (
         ("filter", "science", "filter"), ("template_filter", "template", "filter"),

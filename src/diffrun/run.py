@@ -11,13 +11,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from diffrun import advice, crate, outputs, record
+from diffrun import advice, check, crate, outputs, record
+from diffrun.check import last
 from diffrun.display import Screen, clean, counted
 from diffrun.enginelog import Listener
 from diffrun.errors import ConfigError, DataError, DiffrunError, OutputError, RepositoryError
 from diffrun.plan import Plan
 from diffrun.repository.dataid import DataId, short_name
-from diffrun.runtimes import REPORT, SURVEY, Job, choose, local, supervise
+from diffrun.runtimes import REPORT, Job, choose, local, supervise
 from diffrun.settings import Settings
 
 SEE_LOG = "run with -v to see its log"
@@ -28,9 +29,6 @@ _KINDS: tuple[tuple[re.Pattern[str], type[DiffrunError]], ...] = (
     (re.compile(r"no room to |cannot write |cannot make the output "), OutputError),
     (re.compile(r"no \w+ of \{"), RepositoryError),
 )
-_BY_CODE = {
-    kind.exit_code: kind for kind in (DiffrunError, ConfigError, RepositoryError, DataError, OutputError)
-}
 
 
 class Run:
@@ -50,7 +48,7 @@ class Run:
         started = datetime.now(UTC)
         command = self.runtime.command(self.plan.job(self.workshop))
         with (  # what looks at the visits and what works, then what waits to report: two at a time
-            supervise.asking(self.local.command(self.survey_job())) as surveyor,
+            supervise.asking(self.local.command(check.job(self.plan))) as surveyor,
             supervise.following(command) as engine,
         ):
             survey = self.survey(surveyor)
@@ -80,32 +78,19 @@ class Run:
         crate.write(self.workshop, made)
         return made
 
-    def survey_job(self) -> Job:
-        """The call of the program that looks at both visits."""
-        first = (self.plan.science[0], self.plan.template[0])
-        words = (str(self.plan.repository), "--science", *_words(first[0]), "--template", *_words(first[1]))
-        return Job(SURVEY, words, (self.plan.repository,))
-
     def survey(self, surveyor: supervise.Child) -> dict[str, Any]:
-        """Hear what both visits look like, and pass on the advice."""
+        """Hear what both visits look like, and pass on the advice; `AdviceError` if it says stop."""
         said: list[str] = []
         before = time.monotonic()
         with self.screen.progress() as progress:
             status = surveyor.attend(said.append, lambda: progress.running("look at both visits"))
         self.seconds["survey"] = time.monotonic() - before
-        if status in _BY_CODE and status > 1:
-            raise _BY_CODE[status](_last(said))
-        if status != 0:
-            self._warn(f"no advice on this pair: {_last(said)}")
-            return {}
-        found = advice.parse(surveyor.answer())
-        for side in ("science", "template"):
-            if isinstance(found.get(side), dict):
-                self.screen.fact(side, advice.describe(found[side]))
-        for line in advice.lines(found):
-            self._warn(line)
+        found = check.heard(self.plan, status, surveyor.answer, said)
+        found.show(self.screen)
+        self.warnings += [clean(line.text) for line in found.lines if line.verdict == advice.NOTE]
+        advice.refuse(found.lines)
         self.screen.line()
-        return found
+        return found.survey
 
     def engine(self, engine: supervise.Child, seen: dict[str, str]) -> tuple[str, ...]:
         """Follow the program to its end: the files it left; `DiffrunError` of the right kind if it fails."""
@@ -179,7 +164,7 @@ class Run:
         except (OSError, ValueError, RecursionError):
             found = None
         if not isinstance(found, dict):
-            self._warn(f"no picture and no summary: {_last(said)}")
+            self._warn(f"no picture and no summary: {last(said)}")
             return {}
         said_bad = found.get("warnings")
         self.notes += [clean(str(line)) for line in said_bad] if isinstance(said_bad, list) else []
@@ -220,8 +205,3 @@ def _failure(status: int, listener: Listener, cause: str) -> DiffrunError:
 
 def _words(data_id: DataId) -> tuple[str, ...]:
     return tuple(f"{key}={value}" for key, value in data_id.as_dict().items())
-
-
-def _last(lines: list[str]) -> str:
-    spoken = [line.strip() for line in lines if line.strip()]
-    return clean(spoken[-1], 400) if spoken else "it said nothing"

@@ -99,7 +99,7 @@ SURVEY = {
 
 def test_advice_names_better_templates() -> None:
     assert advice.describe(SURVEY["science"]) == "visit 230, r band, R22 S11, seeing 0.71 arcsec"  # type: ignore[arg-type]
-    assert advice.lines(SURVEY) == [
+    assert [line.text for line in advice.lines(SURVEY)] == [
         "the bands differ: science r, template g",
         "better templates here: 195529 (r, 0.58 arcsec, overlap 93 %), 185595 (r, 0.66 arcsec, overlap 90 %)",
     ]
@@ -113,7 +113,7 @@ def test_a_survey_that_is_no_object(text: str) -> None:
 
 @given(st.recursive(st.none() | st.integers() | st.text(), lambda inner: st.dictionaries(st.text(), inner)))
 def test_a_strange_survey_does_no_harm(value: object) -> None:
-    for key in ("better", "warnings"):
+    for key in ("better", "checks", "warnings"):
         assert isinstance(advice.lines({key: value}), list)
 
 

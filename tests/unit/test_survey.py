@@ -127,7 +127,16 @@ def test_program_prints_one_object_quickly(subset: Path) -> None:
     done = run(str(subset), "--science", "visit=230", "--template", "visit=250")
     assert time.monotonic() - before < 5.0
     assert done.returncode == 0
-    assert set(json.loads(done.stdout)) == {"science", "template", "overlap_fraction", "better", "warnings"}
+    assert set(json.loads(done.stdout)) == {
+        "science",
+        "template",
+        "overlap_fraction",
+        "convolved",
+        "checks",
+        "cost",
+        "better",
+        "warnings",
+    }
 
 
 @pytest.mark.parametrize(

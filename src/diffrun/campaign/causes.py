@@ -8,11 +8,12 @@ import signal
 #: What may be gone the next time.
 PASSING = frozenset({"killed", "stopped", "time limit", "disk full", "lost"})
 
-_BY_CODE = {2: "configuration", 3: "not there", 4: "bad data", 5: "output", 7: "batch"}
+_BY_CODE = {2: "configuration", 3: "not there", 4: "bad data", 5: "output", 7: "batch", 8: "advice"}
 _NO_ROOM = ("no room", "No space left", "Disk quota exceeded")
 #: What a message says -> the cause, where the exit code alone tells less.
 _BY_WORDS = {
     4: (("kernel candidates", "no stars"), ("overlap", "no overlap"), ("star", "no stars")),
+    8: (("overlap:", "no overlap"), ("stars:", "no stars")),
     1: (("was killed", "killed"), ("was ended by SIG", "killed")),
 }
 

@@ -53,6 +53,7 @@ def of(request: Request) -> Recipe:
         words += [f"--{name}", str(value)] if value is not None else []
     words += [word for path in request.configfile for word in ("--configfile", str(path))]
     words += [word for override in request.config for word in ("--config", override)]
+    words += [word for name, value in request.limits for word in (f"--{name.replace('_', '-')}", value)]
     identity = {
         "program": resolved.program.value,
         "runtime": resolved.runtime.value,

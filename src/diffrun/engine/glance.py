@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffrun.engine import candidates as stars
+from diffrun.engine.overlap import middle
 from diffrun.engine.quality import NOT_SKY
 from diffrun.engine.smoothpsf import FWHM_PER_SIGMA, fwhm
 from diffrun.errors import DataError
@@ -21,10 +22,12 @@ from diffrun.files.afw.reader import ExposureSummary, read_bands, read_summary
 from diffrun.repository.dataid import DataId
 from diffrun.repository.gen2 import Repository
 
-#: Pixels that are read of an image, in bands of so many rows; the sky is taken off in cells of so many columns.
+#: Pixels that are read of an image, rows of a band of them, columns of a cell in which the sky is one level.
 _LOOKED_AT, _BAND, _CELL = 1_500_000, 64, 256
 #: Fewest blank pixels that tell the noise, fewest stars that tell the seeing, most stars that are compared.
 _FEWEST_PIXELS, _FEWEST_STARS, _MOST_STARS = 1000, 5, 400
+#: Stars in the common part of both images that must lie on each other, if their WCS are right.
+_FEWEST_TOLD = 12
 #: S/N of a point source at the limit that is told as the depth.
 _DEPTH_SNR = 5.0
 
@@ -89,12 +92,6 @@ def look(repository: Repository, data_id: DataId) -> Look:
     east, north = (ra[1:] - ra[0]) * np.cos(np.radians(dec[0])), dec[1:] - dec[0]
     scale = 3600 * np.sqrt(abs(east[0] * north[1] - east[1] * north[0]))
     return Look(data_id, path, summary, fwhm(summary.psf, x, y), float(scale))
-
-
-def middle(summary: ExposureSummary) -> tuple[float, float]:
-    """The middle of an image in parent pixels."""
-    (ny, nx), (x0, y0) = summary.shape, summary.xy0
-    return x0 + (nx - 1) / 2, y0 + (ny - 1) / 2
 
 
 @dataclass(frozen=True)
@@ -266,7 +263,9 @@ class Common:
     Attributes
     ----------
     number : `int`
-        Stars that both have.
+        Stars that both have; 0 where no shift brings them onto each other.
+    of : `int`
+        Of so many of the brightest in the common part of both images.
     offset : `tuple` of `float`
         Median of template minus science in x and y, science pixels; NaN where the visits have none in common.
     ratio : `float`
@@ -274,6 +273,7 @@ class Common:
     """
 
     number: int
+    of: int
     offset: tuple[float, float]
     ratio: float
 
@@ -282,9 +282,18 @@ class Common:
         """Length of the offset in science pixels."""
         return float(np.hypot(*self.offset))
 
+    @property
+    def told(self) -> bool:
+        """Whether there were stars enough to tell if they lie on each other."""
+        return self.number > 0 or self.of >= _FEWEST_TOLD
 
-def common(science: Look, of_science: Stars, template: Look, of_template: Stars, reach: float) -> Common | None:
+
+def common(
+    science: Look, of_science: Stars, template: Look, of_template: Stars, reach: float
+) -> Common | None:
     """Find the shift under which most stars of both visits lie on each other.
+
+    It is found if that brings more of them together than a hundred thousand fields of unrelated stars would.
 
     Parameters
     ----------
@@ -296,29 +305,43 @@ def common(science: Look, of_science: Stars, template: Look, of_template: Stars,
     Returns
     -------
     found : `Common`, optional
-        `None` where either visit has too few stars to tell; with ``number`` 0 where they should lie on each
-        other, and do not.
+        `None` where the stars of either visit are those of a part of its pixels.
     """
-    ra, dec = template.summary.wcs.pixel_to_sky(of_template.x, of_template.y)
-    x, y = (np.asarray(each, float) for each in science.summary.wcs.sky_to_pixel(ra, dec))
-    (ny, nx), (x0, y0) = science.summary.shape, science.summary.xy0
-    there = np.nonzero((x > x0 - reach) & (x < x0 + nx + reach) & (y > y0 - reach) & (y < y0 + ny + reach))[0]
-    ours, theirs = np.arange(min(len(of_science), _MOST_STARS)), there[:_MOST_STARS]
-    if min(len(ours), len(theirs)) < _FEWEST_STARS or min(of_science.seen, of_template.seen) < 1:
+    if min(of_science.seen, of_template.seen) < 1:
         return None
+    x, y = _carried(template, of_template, science)
+    theirs = _inside(science, x, y, reach)[:_MOST_STARS]
+    ours = _inside(template, *_carried(science, of_science, template), reach)[:_MOST_STARS]
+    of = min(len(_inside(science, x[theirs], y[theirs], 0.0)), len(ours))
     dx, dy = x[theirs][None] - of_science.x[ours][:, None], y[theirs][None] - of_science.y[ours][:, None]
     near = (np.abs(dx) < reach) & (np.abs(dy) < reach)
     width = max(science.fwhm_pixels, 2.0)
     peak = _densest(dx[near], dy[near], reach, width)
-    needed = max(_FEWEST_STARS, 0.2 * min(len(ours), len(theirs)))
+    by_chance = np.pi * width**2 * near.sum() / (2 * reach) ** 2
     close = np.hypot(dx - peak[0], dy - peak[1]) < width
-    if close.sum() < needed:
-        return Common(0, (np.nan, np.nan), np.nan)
+    if close.sum() < max(_FEWEST_STARS, by_chance + 6 * np.sqrt(by_chance) + 3):
+        return Common(0, of, (np.nan, np.nan), np.nan)
     rows, columns = np.nonzero(close)
     ratio = np.nan
     if of_science.of_src and of_template.of_src:
         ratio = float(np.median(of_science.flux[ours][rows] / of_template.flux[theirs][columns]))
-    return Common(int(close.sum()), (float(np.median(dx[close])), float(np.median(dy[close]))), ratio)
+    shift = float(np.median(dx[close])), float(np.median(dy[close]))
+    return Common(int(close.sum()), max(of, int(close.sum())), shift, ratio)
+
+
+def _carried(of: Look, stars_: Stars, to: Look) -> tuple[Array, Array]:
+    """Where the stars of one visit lie in the pixels of another."""
+    sky = of.summary.wcs.pixel_to_sky(stars_.x, stars_.y)
+    x, y = (np.asarray(each, float) for each in to.summary.wcs.sky_to_pixel(*sky))
+    return x, y
+
+
+def _inside(of: Look, x: Array, y: Array, margin: float) -> NDArray[np.intp]:
+    """Which positions lie in an image, or by no more than a margin outside."""
+    (ny, nx), (x0, y0) = of.summary.shape, of.summary.xy0
+    with np.errstate(invalid="ignore"):
+        there = (x > x0 - margin) & (x < x0 + nx + margin) & (y > y0 - margin) & (y < y0 + ny + margin)
+    return np.nonzero(there)[0]
 
 
 def _densest(dx: Array, dy: Array, reach: float, width: float) -> tuple[float, float]:

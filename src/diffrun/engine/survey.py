@@ -3,7 +3,7 @@
 
     python -m diffrun.engine.survey REPO --science visit=230 --template visit=250
 
-prints one JSON object. Headers and PSF models are read, no pixel planes.
+prints one JSON object. Headers, PSF models and ``src`` are read, and bands of the pixels.
 """
 
 from __future__ import annotations
@@ -12,16 +12,15 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from diffrun.engine.smoothpsf import fwhm
+from diffrun.engine import cost
+from diffrun.engine.glance import Look, common, look, pixels
+from diffrun.engine.judgement import NOTE, Comparison, Limits, Side, judge
+from diffrun.engine.overlap import overlap_fraction
 from diffrun.errors import DataError, DiffrunError, RepositoryError, UsageError
-from diffrun.files.afw.reader import ExposureSummary, read_summary
 from diffrun.repository.dataid import DataId, parse_id
 from diffrun.repository.gen2 import Repository
 
@@ -30,37 +29,19 @@ _SHARPER = 0.98
 _ENOUGH_OVERLAP = 0.5
 _MOST_NAMED = 3
 _MOST_READ = 200
-#: Below this FWHM in pixels a matching kernel has too few samples (the Twinkles team kept to 2.6 and more).
-_UNDERSAMPLED = 2.5
+#: How far a star of one visit is looked for in the other, science pixels.
+_REACH = 200.0
 
-Array = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Look:
-    """What the headers and the PSF of one visit say."""
-
-    data_id: DataId
-    summary: ExposureSummary
-    fwhm_pixels: float
-    pixel_scale: float
-
-    @property
-    def fwhm_arcsec(self) -> float:
-        """FWHM of the PSF at the middle of the image, arcsec."""
-        return self.fwhm_pixels * self.pixel_scale
-
-    def as_dict(self) -> dict[str, Any]:
-        """The part of the printed object that describes this visit."""
-        return {
-            **self.data_id.as_dict(),
-            "fwhm_arcsec": round(self.fwhm_arcsec, 4),
-            "fwhm_pixels": round(self.fwhm_pixels, 4),
-            "mjd": self.summary.mjd if np.isfinite(self.summary.mjd) else None,
-        }
+Keys = dict[str, int | str]
 
 
-def survey(root: Path, science: dict[str, int | str], template: dict[str, int | str]) -> dict[str, Any]:
+def survey(
+    root: Path,
+    science: Keys,
+    template: Keys,
+    limits: Limits | None = None,
+    configuration: tuple[bool, bool, float] = (True, False, 10.0),
+) -> dict[str, Any]:
     """Compare two visits of a repository, and look for better templates.
 
     Parameters
@@ -70,11 +51,15 @@ def survey(root: Path, science: dict[str, int | str], template: dict[str, int | 
     science, template : `dict`
         What is known of each data id. The template takes raft and sensor from the science image, and its
         filter from the registry, where they are not given.
+    limits : `Limits`, optional
+    configuration : `tuple`
+        As `of_configuration` has it.
 
     Returns
     -------
     found : `dict`
-        ``science``, ``template``, ``overlap_fraction`` (of the science image), ``better``, ``warnings``.
+        ``science``, ``template``, ``overlap_fraction`` (of the science image), ``convolved``, ``checks``,
+        ``cost``, ``better``, ``warnings``.
 
     Raises
     ------
@@ -84,23 +69,36 @@ def survey(root: Path, science: dict[str, int | str], template: dict[str, int | 
         If a calexp cannot be read, or has no PSF or WCS.
     """
     repository = Repository.open(root)
+    wanted, literal, threshold = configuration
     science_id, warnings = _choose(repository, science)
-    first = _look(repository, science_id)
-    place: dict[str, int | str] = {"raft": science_id.raft, "sensor": science_id.sensor}
+    first = _side(repository, "science image", science_id, threshold)
+    place: Keys = {"raft": science_id.raft, "sensor": science_id.sensor}
     template_id, _ = _choose(repository, {**place, **template})
-    second = _look(repository, template_id)
-    overlap = overlap_fraction(first.summary, second.summary)
-    better, skipped = _better(repository, first, second)
+    second = _side(repository, "template", template_id, threshold)
+    pair = Comparison(
+        first,
+        second,
+        overlap_fraction(first.look.summary, second.look.summary),
+        _common(first, second),
+        _REACH,
+        wanted,
+        literal,
+    )
+    checks = judge(pair, limits or Limits())
+    better, skipped = _better(repository, first.look, second.look)
     return {
         "science": first.as_dict(),
         "template": second.as_dict(),
-        "overlap_fraction": round(overlap, 4),
+        "overlap_fraction": round(pair.overlap, 4),
+        "convolved": "template" if pair.convolves_template else "science",
+        "checks": [check.as_dict() for check in checks],
+        "cost": cost.expected(first.look.summary.shape, second.look.summary.shape),
         "better": better,
-        "warnings": [*warnings, *_warnings(first, second, overlap), *skipped],
+        "warnings": [*warnings, *(check.line for check in checks if check.verdict == NOTE), *skipped],
     }
 
 
-def _choose(repository: Repository, known: dict[str, int | str]) -> tuple[DataId, list[str]]:
+def _choose(repository: Repository, known: Keys) -> tuple[DataId, list[str]]:
     """The one data id that these keys mean, the first with a calexp if there are several."""
     found = repository.select(**known)
     there = [data_id for data_id in found if repository.find("calexp", data_id)]
@@ -116,83 +114,26 @@ def _choose(repository: Repository, known: dict[str, int | str]) -> tuple[DataId
     return there[0], []
 
 
-def _look(repository: Repository, data_id: DataId) -> Look:
-    path = repository.require("calexp", data_id)
-    summary = read_summary(path)
-    if summary.psf is None or summary.wcs is None:
-        part = "PSF" if summary.psf is None else "WCS"
-        raise DataError(f"{path} has no {part}", "process the visit again, or choose another")
-    x, y = _middle(summary)
-    ra, dec = summary.wcs.pixel_to_sky(np.array([x, x + 1, x]), np.array([y, y, y + 1]))
-    east, north = (ra[1:] - ra[0]) * np.cos(np.radians(dec[0])), dec[1:] - dec[0]
-    scale = 3600 * np.sqrt(abs(east[0] * north[1] - east[1] * north[0]))
-    return Look(data_id, summary, fwhm(summary.psf, x, y), float(scale))
+def _side(repository: Repository, name: str, data_id: DataId, threshold: float) -> Side:
+    """One visit. What its pixels or its ``src`` do not tell is no reason to say nothing."""
+    seen = look(repository, data_id)
+    try:
+        return Side(name, seen, pixels(seen, repository.find("src", data_id), threshold))
+    except (DataError, KeyError) as error:
+        return Side(name, seen, None, str(error.args[0]))
 
 
-def _middle(summary: ExposureSummary) -> tuple[float, float]:
-    (ny, nx), (x0, y0) = summary.shape, summary.xy0
-    return x0 + (nx - 1) / 2, y0 + (ny - 1) / 2
-
-
-def _corners(summary: ExposureSummary) -> Array:
-    """Outer corners in parent pixels, counter-clockwise, (4, 2)."""
-    (ny, nx), (x0, y0) = summary.shape, summary.xy0
-    box = np.array([(0, 0), (nx, 0), (nx, ny), (0, ny)], float)
-    return np.asarray(box + np.array([x0 - 0.5, y0 - 0.5]))
-
-
-def overlap_fraction(science: ExposureSummary, template: ExposureSummary) -> float:
-    """The fraction of the science image that the template covers, from the corners of both.
-
-    The template's corners are carried into the science pixels and the polygon is clipped to the image
-    (Sutherland and Hodgman 1974, CACM 17, 32).
-    """
-    ra, dec = template.wcs.pixel_to_sky(*_corners(template).T)
-    centre = np.array([np.array([c]) for c in _middle(science)])
-    if _separation(ra, dec, *science.wcs.pixel_to_sky(*centre)).min() > 45.0:
-        return 0.0
-    polygon = np.column_stack(science.wcs.sky_to_pixel(ra, dec))
-    frame = _corners(science)
-    for start, end in zip(frame, np.roll(frame, -1, axis=0), strict=True):
-        polygon = _clip(polygon, start, end)
-    return float(_area(polygon) / _area(frame))
-
-
-def _separation(ra: Array, dec: Array, ra0: Array, dec0: Array) -> Array:
-    """Angle on the sky in degrees, by the haversine."""
-    a, d, a0, d0 = (np.radians(angle) for angle in (ra, dec, ra0, dec0))
-    h = np.sin((d - d0) / 2) ** 2 + np.cos(d) * np.cos(d0) * np.sin((a - a0) / 2) ** 2
-    return np.asarray(np.degrees(2 * np.arcsin(np.sqrt(h))))
-
-
-def _clip(polygon: Array, start: Array, end: Array) -> Array:
-    """The part of a polygon left of the line from ``start`` to ``end``."""
-    if not len(polygon):
-        return polygon
-    edge = end - start
-    side = edge[0] * (polygon[:, 1] - start[1]) - edge[1] * (polygon[:, 0] - start[0])
-    kept = []
-    for i in range(len(polygon)):
-        before, here = i - 1, i
-        if side[before] * side[here] < 0:
-            t = side[before] / (side[before] - side[here])
-            kept.append(polygon[before] + t * (polygon[here] - polygon[before]))
-        if side[here] >= 0:
-            kept.append(polygon[here])
-    return np.array(kept).reshape(-1, 2)
-
-
-def _area(polygon: Array) -> float:
-    """Area of a polygon by the shoelace formula."""
-    x, y = polygon.T
-    return float(abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2)
+def _common(science: Side, template: Side) -> Any:
+    if science.pixels is None or template.pixels is None:
+        return None
+    return common(science.look, science.pixels.stars, template.look, template.pixels.stars, _REACH)
 
 
 def _better(repository: Repository, science: Look, template: Look) -> tuple[list[dict[str, Any]], list[str]]:
     """Templates in the science band that are sharper, sharpest first; and what could not be looked at."""
     same_band = science.data_id.filter == template.data_id.filter
     limit = template.fwhm_arcsec if same_band else max(template.fwhm_arcsec, science.fwhm_arcsec)
-    known: dict[str, int | str] = {key: getattr(science.data_id, key) for key in ("filter", "raft", "sensor")}
+    known: Keys = {key: getattr(science.data_id, key) for key in ("filter", "raft", "sensor")}
     taken = {science.data_id.visit, template.data_id.visit}
     candidates = [data_id for data_id in repository.select(**known) if data_id.visit not in taken]
     candidates.sort(key=lambda data_id: abs(data_id.visit - science.data_id.visit))
@@ -204,13 +145,13 @@ def _better(repository: Repository, science: Look, template: Look) -> tuple[list
         if not repository.find("calexp", data_id):
             continue
         try:
-            look = _look(repository, data_id)
+            one = look(repository, data_id)
         except DataError as error:
             skipped.append(f"visit {data_id.visit} was not looked at: {error}")
             continue
-        overlap = overlap_fraction(science.summary, look.summary)
-        if look.fwhm_arcsec < _SHARPER * limit and overlap >= _ENOUGH_OVERLAP:
-            found.append((look.fwhm_arcsec, data_id.visit, overlap))
+        overlap = overlap_fraction(science.summary, one.summary)
+        if one.fwhm_arcsec < _SHARPER * limit and overlap >= _ENOUGH_OVERLAP:
+            found.append((one.fwhm_arcsec, data_id.visit, overlap))
     named = [
         {
             "visit": visit,
@@ -223,28 +164,35 @@ def _better(repository: Repository, science: Look, template: Look) -> tuple[list
     return named, skipped
 
 
-def _warnings(science: Look, template: Look, overlap: float) -> list[str]:
-    """What a careful observer would say of this pair, one line each."""
-    lines = []
-    if science.data_id.filter != template.data_id.filter:
-        lines.append(
-            f"the bands differ: science {science.data_id.filter}, template {template.data_id.filter}; "
-            "constant stars of any colour will not cancel"
-        )
-    if template.fwhm_arcsec > science.fwhm_arcsec:
-        lines.append(
-            f"the template has the larger PSF: {template.fwhm_arcsec:.2f} against "
-            f"{science.fwhm_arcsec:.2f} arcsec"
-        )
-    if overlap < _ENOUGH_OVERLAP:
-        lines.append(f"the template covers {100 * overlap:.0f} % of the science image")
-    for name, look in (("science image", science), ("template", template)):
-        if look.fwhm_pixels < _UNDERSAMPLED:
-            lines.append(f"the {name} is undersampled: FWHM {look.fwhm_pixels:.2f} px")
-    return lines
+def of_configuration(configfiles: Sequence[Path], overrides: Sequence[str]) -> tuple[bool, bool, float]:
+    """What a run's configuration says of the choices that are told before it.
+
+    Returns
+    -------
+    wanted, literal : `bool`
+        Whether the template is to be convolved, and whether even if that sharpens it.
+    threshold : `float`
+        S/N of the stars that tell the kernel.
+
+    Raises
+    ------
+    ConfigError
+        As the engine would.
+    """
+    if not configfiles and not overrides:
+        return True, False, 10.0  # the recipe, as it comes; the tree takes longer to load than all else
+    from diffrun.engine import overrides as reader
+    from diffrun.engine.config import ImageDifferenceConfig
+
+    config = ImageDifferenceConfig()
+    config.convolveTemplate = True
+    reader.apply(config, [each for path in configfiles for each in reader.read_configfile(path)])
+    reader.apply(config, [reader.read_argument(text, "--config") for text in overrides])
+    threshold = float(config.subtract.kernel.active.detectionConfig.detThreshold)
+    return bool(config.convolveTemplate), config.mode == "literal", threshold
 
 
-def parse_keys(typed: Sequence[str]) -> dict[str, int | str]:
+def parse_keys(typed: Sequence[str]) -> Keys:
     """``["visit=230", "raft=R22"]`` -> what is known of a data id.
 
     Raises
@@ -264,9 +212,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("repo", type=Path, metavar="REPO")
     parser.add_argument("--science", nargs="+", required=True, metavar="KEY=VALUE")
     parser.add_argument("--template", nargs="+", required=True, metavar="KEY=VALUE")
+    parser.add_argument("--configfile", action="append", default=[], type=Path, metavar="FILE")
+    parser.add_argument("--config", action="append", default=[], metavar="KEY=VALUE")
+    for limit in fields(Limits):
+        kind = int if isinstance(limit.default, int) else float
+        parser.add_argument(
+            "--" + limit.name.replace("_", "-"), type=kind, default=limit.default, metavar="N"
+        )
     options = parser.parse_args(argv)
     try:
-        found = survey(options.repo, parse_keys(options.science), parse_keys(options.template))
+        found = survey(
+            options.repo,
+            parse_keys(options.science),
+            parse_keys(options.template),
+            Limits(**{limit.name: getattr(options, limit.name) for limit in fields(Limits)}),
+            of_configuration(options.configfile, options.config),
+        )
     except DiffrunError as error:
         print(error, file=sys.stderr)
         return error.exit_code

@@ -89,7 +89,7 @@ class Hdu:
         return np.frombuffer(data, types, count, self._segment.data).reshape(self.shape)
 
     def band(self, first: int, last: int) -> NDArray[Any]:
-        """Rows ``first`` to ``last - 1`` of a two-dimensional image, as they are stored; nothing is proved."""
+        """Rows ``first`` to ``last - 1`` of a two-dimensional image as they are stored; nothing is proved."""
         if not self.is_image or not self.shape:
             raise DataError("there is no image where one should be", _ANEW)
         out = np.empty((last - first, self.shape[-1]), _TYPES[int(self.header["BITPIX"])])

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""``diffrun check``: what a run would say before the work, and no more."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from diffrun import advice, capacity
+from diffrun.advice import Line
+from diffrun.display import Screen, clean, counted
+from diffrun.errors import ConfigError, DataError, DiffrunError, OutputError, RepositoryError
+from diffrun.plan import Plan
+from diffrun.repository.dataid import DataId
+from diffrun.runtimes import SURVEY, Job, local, supervise
+
+_BY_CODE = {kind.exit_code: kind for kind in (ConfigError, RepositoryError, DataError, OutputError)}
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What the survey of a pair answered, and the lines that say it."""
+
+    survey: dict[str, Any]
+    lines: tuple[Line, ...]
+
+    @property
+    def verdict(self) -> str:
+        """The worst of the lines."""
+        return advice.verdict(self.lines)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For ``--json``."""
+        return {
+            "verdict": self.verdict,
+            "checks": [line.as_dict() for line in self.lines],
+            "survey": self.survey,
+        }
+
+    def show(self, screen: Screen) -> None:
+        """Both visits, and all lines."""
+        for side in ("science", "template"):
+            if isinstance(self.survey.get(side), dict):
+                screen.fact(side, advice.describe(self.survey[side]))
+        advice.show(self.lines, screen)
+
+
+def job(plan: Plan) -> Job:
+    """The call of the program that looks at both visits: at the first sensor, where there are several."""
+    words = [str(plan.repository), "--science", *_words(plan.science[0])]
+    words += ["--template", *_words(plan.template[0])]
+    for item in plan.configfiles[1:]:  # without the recipe's own, which it knows
+        words += ["--configfile", str(item.path)]
+    words += [word for override in plan.config for word in ("--config", override)]
+    limits = [(name, value) for name, value in plan.limits if name != "max_memory"]
+    words += [word for name, value in limits for word in ("--" + name.replace("_", "-"), value)]
+    configs = tuple(item.path for item in plan.configfiles[1:])
+    return Job(SURVEY, tuple(words), (plan.repository,), configs=configs)
+
+
+def heard(plan: Plan, status: int, answer: Callable[[], str], said: list[str]) -> Advice:
+    """What the program's end means.
+
+    Raises
+    ------
+    DiffrunError
+        Of the kind that its exit status names.
+    """
+    if status in _BY_CODE:
+        raise _BY_CODE[status](last(said))
+    if status != 0:
+        line = Line("advice", advice.NOTE, f"no advice on this pair: {last(said)}")
+        return Advice({}, (line,))
+    found = advice.parse(answer())
+    several = len(plan.science)
+    lines = advice.lines(found) + capacity.lines(found.get("cost"), plan)
+    if several > 1:
+        first = plan.science[0].detector
+        lines.insert(0, Line("sensors", advice.NOTE, f"{several} sensors; looked at: {first}"))
+    return Advice(found, tuple(lines))
+
+
+def check(plan: Plan, screen: Screen) -> Advice:
+    """Look at the pair of a plan."""
+    said: list[str] = []
+    with screen.progress() as progress:
+        status, answer = supervise.ask(
+            local().command(job(plan)), said.append, lambda: progress.running("look at both visits")
+        )
+    if status < 0:
+        name = signal.Signals(-status).name
+        raise DiffrunError(f"the survey was ended by {name}", f"last it said: {last(said)}")
+    if status not in (0, *_BY_CODE):
+        raise DiffrunError(f"the survey ended with {status}: {last(said)}")
+    return heard(plan, status, lambda: answer, said)
+
+
+def closing(found: Advice) -> str:
+    """The last line: what to do now."""
+    number = sum(line.verdict == found.verdict for line in found.lines)
+    if found.verdict == advice.STOP:
+        return f"stop: {counted(number, 'line')} above must be seen to first"
+    notes = f"with {counted(number, 'note')}" if found.verdict == advice.NOTE else "all is well"
+    return f"this pair can be subtracted, {notes}"
+
+
+def _words(data_id: DataId) -> tuple[str, ...]:
+    return tuple(f"{key}={value}" for key, value in data_id.as_dict().items())
+
+
+def last(lines: list[str]) -> str:
+    """The last line that says something."""
+    spoken = [line.strip() for line in lines if line.strip()]
+    return clean(spoken[-1], 400) if spoken else "it said nothing"

@@ -1,0 +1,391 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What a careful observer would say of two visits before the work: ok, note or stop, one line each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from diffrun.engine.glance import Common, Look, Pixels
+from diffrun.engine.overlap import footprint
+from diffrun.engine.smoothpsf import FWHM_PER_SIGMA, SAME_SEEING
+
+OK, NOTE, STOP = "ok", "note", "stop"
+
+#: Below this FWHM in pixels a matching kernel has too few samples (the Twinkles team kept to 2.6 and more).
+_UNDERSAMPLED = 2.5
+#: What is worth a word: coverage, a PSF model that its stars belie, a shallower template (mag), zero points
+#: that the stars belie, a variance plane that the sky belies, pixels of other sizes, a shift (px), few stars.
+_COVERAGE, _PSF_ERROR, _SHALLOWER, _SCALE_ERROR = 0.5, 0.2, 0.3, 0.1
+_NOISE, _PIXELS, _SHIFT, _FEW = (0.8, 1.25), 1.5, 0.5, 12
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What is still accepted; beyond it a line says stop.
+
+    Attributes
+    ----------
+    min_coverage : `float`
+        Part of the science image that the template covers.
+    min_stars : `int`
+        Stars that both visits have, or that the science visit has where that cannot be told.
+    max_offset : `float`
+        Between the stars of both by their WCS, science pixels.
+    max_noise : `float`
+        Factor between the noise of the sky and that of the variance plane, either way.
+    """
+
+    min_coverage: float = 0.1
+    min_stars: int = 3
+    max_offset: float = 3.0
+    max_noise: float = 10.0
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line: what was looked at, ok or note or stop, what was seen, and the remedy if it is not ok."""
+
+    name: str
+    verdict: str
+    seen: str
+    remedy: str = ""
+
+    def as_dict(self) -> dict[str, str]:
+        """For the printed object."""
+        return {"name": self.name, "verdict": self.verdict, "seen": self.seen, "remedy": self.remedy}
+
+    @property
+    def line(self) -> str:
+        """What was seen, and the remedy."""
+        return f"{self.seen}; {self.remedy}" if self.remedy else self.seen
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two visits: its headers, and its pixels if they could be looked at, else why not."""
+
+    name: str
+    look: Look
+    pixels: Pixels | None
+    trouble: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """The part of the printed object that describes this visit."""
+        found = self.look.as_dict() | footprint(self.look.summary)
+        if self.pixels is None:
+            return found
+        stars = self.pixels.stars
+        seen = {
+            "noise": self.pixels.noise,
+            "noise_factor": self.pixels.noise_factor,
+            "depth_mag": self.pixels.depth_magnitude(self.look.summary.flux_mag0),
+            "stars_fwhm_pixels": stars.fwhm,
+        }
+        rounded = {key: round(value, 4) if np.isfinite(value) else None for key, value in seen.items()}
+        return found | rounded | {"stars": len(stars), "stars_of_src": stars.of_src}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Both visits, and how they lie to each other.
+
+    Attributes
+    ----------
+    science, template : `Side`
+    overlap : `float`
+        Part of the science image that the template covers.
+    common : `Common`, optional
+        `None` where too few stars could be compared.
+    reach : `float`
+        How far a star was looked for, science pixels.
+    wanted : `bool`
+        Whether the configuration wants the template convolved.
+    literal : `bool`
+        Whether it insists.
+    """
+
+    science: Side
+    template: Side
+    overlap: float
+    common: Common | None
+    reach: float
+    wanted: bool
+    literal: bool
+    sides: tuple[Side, Side] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sides", (self.science, self.template))
+
+    @property
+    def seeing(self) -> tuple[float, float]:
+        """FWHM of both in pixels of the science image."""
+        template = self.template.look
+        return self.science.look.fwhm_pixels, template.fwhm_arcsec / self.science.look.pixel_scale
+
+    @property
+    def convolves_template(self) -> bool:
+        """Whether the engine will convolve the template: never to sharpen it, unless that is insisted on."""
+        science, template = self.seeing
+        if self.literal:
+            return self.wanted
+        if self.wanted:
+            return template <= science * (1 + SAME_SEEING)
+        return template * (1 + SAME_SEEING) < science
+
+    @property
+    def scale(self) -> float:
+        """Counts of the science image for one of the template, by the zero points; NaN without."""
+        ours, theirs = (side.look.summary.flux_mag0 for side in self.sides)
+        return ours / theirs if ours > 0 and theirs > 0 else np.nan
+
+
+def judge(pair: Comparison, limits: Limits) -> list[Check]:
+    """All lines on a pair, in the order in which they are read."""
+    rules = (_bands, _seeing, _sampling, _overlap, _depth, _scale, _noise, _stars, _positions, _convolution)
+    return [check for rule in rules for check in rule(pair, limits)]
+
+
+def _bands(pair: Comparison, _: Limits) -> Iterator[Check]:
+    ours, theirs = (side.look.data_id.filter for side in pair.sides)
+    if ours == theirs:
+        yield Check("bands", OK, f"both in {ours}")
+    else:
+        yield Check(
+            "bands",
+            NOTE,
+            f"the bands differ: science {ours}, template {theirs}",
+            "constant stars of any colour will not cancel",
+        )
+
+
+def _seeing(pair: Comparison, _: Limits) -> Iterator[Check]:
+    science, template = (side.look for side in pair.sides)
+    seen = (
+        f"science {_width(science.fwhm_arcsec)} arcsec ({science.fwhm_pixels:.2f} px), "
+        f"template {_width(template.fwhm_arcsec)} arcsec ({template.fwhm_pixels:.2f} px)"
+    )
+    widths = [side.pixels.stars.fwhm if side.pixels else np.nan for side in pair.sides]
+    if np.isfinite(widths).all():
+        arcsec = [width * side.look.pixel_scale for width, side in zip(widths, pair.sides, strict=True)]
+        seen += f" by the PSF models; their stars {arcsec[0]:.2f} and {arcsec[1]:.2f} arcsec"
+    if template.fwhm_arcsec > science.fwhm_arcsec * (1 + SAME_SEEING):
+        yield Check(
+            "seeing",
+            NOTE,
+            f"the template has the larger PSF: {seen}",
+            "a sharper template shows fainter sources",
+        )
+    else:
+        yield Check("seeing", OK, seen)
+    for width, side in zip(widths, pair.sides, strict=True):
+        model = side.look.fwhm_pixels
+        if abs(width / model - 1) > _PSF_ERROR:
+            yield Check(
+                "psf",
+                NOTE,
+                f"{side.name}: the PSF model is {model:.2f} px wide, the stars of its src {width:.2f} px",
+                "look at how its PSF was made; what was measured with it is biased",
+            )
+
+
+def _sampling(pair: Comparison, _: Limits) -> Iterator[Check]:
+    for side in pair.sides:
+        if side.look.fwhm_pixels < _UNDERSAMPLED:
+            yield Check(
+                "sampling",
+                NOTE,
+                f"{side.name}: undersampled, FWHM {side.look.fwhm_pixels:.2f} px",
+                f"expect residuals in the cores of stars below {_UNDERSAMPLED} px",
+            )
+
+
+def _overlap(pair: Comparison, limits: Limits) -> Iterator[Check]:
+    places = [_place(side.look) for side in pair.sides]
+    seen = f"the template ({places[1]}) covers {100 * pair.overlap:.0f} % of the science image ({places[0]})"
+    if pair.overlap < limits.min_coverage:
+        remedy = "choose a template that covers more"
+        if pair.overlap > 0:
+            remedy += f", or accept it with --min-coverage {_below(pair.overlap)}"
+        yield Check("overlap", STOP, seen, remedy)
+    elif pair.overlap < _COVERAGE:
+        yield Check("overlap", NOTE, seen, "the rest will be flagged NO_DATA")
+    else:
+        yield Check("overlap", OK, seen)
+
+
+def _width(value: float) -> str:
+    return f"{round(value, 4):.2f}"  # as the launcher prints what it is told to four digits
+
+
+def _place(look: Look) -> str:
+    """``3.4' x 3.4' at 53.0100 -27.4400``."""
+    (ny, nx), scale = look.summary.shape, look.pixel_scale / 60
+    ra, dec = footprint(look.summary)["centre"]
+    return f"{nx * scale:.1f}' x {ny * scale:.1f}' at {ra:.4f} {dec:+.4f}"
+
+
+def _below(value: float) -> str:
+    """The value, rounded down to two figures so that it passes as a limit."""
+    digits = max(1 - int(np.floor(np.log10(value))), 0)
+    return f"{np.floor(value * 10**digits) / 10**digits:.{digits}f}"
+
+
+def _depth(pair: Comparison, _: Limits) -> Iterator[Check]:
+    if any(side.pixels is None for side in pair.sides):
+        return
+    ours, theirs = (
+        side.pixels.depth_magnitude(side.look.summary.flux_mag0) for side in pair.sides if side.pixels
+    )
+    if not np.isfinite([ours, theirs]).all():
+        missing = " and ".join(
+            side.name for side, mag in zip(pair.sides, (ours, theirs), strict=True) if not np.isfinite(mag)
+        )
+        yield Check("depth", NOTE, f"no zero point or blank sky: {missing}", "magnitudes cannot be told")
+        return
+    together = difference_depth(pair)
+    seen = f"5 sigma at {ours:.2f} mag in the science image, {theirs:.2f} in the template"
+    seen += f", about {together:.2f} in the difference" if np.isfinite(together) else ""
+    if theirs < ours - _SHALLOWER:
+        yield Check(
+            "depth", NOTE, f"{seen}: the template is the shallower", "choose a deeper one for fainter sources"
+        )
+    else:
+        yield Check("depth", OK, seen)
+
+
+def difference_depth(pair: Comparison) -> float:
+    """AB magnitude of a source of S/N 5 on blank sky in the decorrelated difference.
+
+    The best that linear statistics allow for white noises and Gaussian PSFs (Zackay, Ofek and Gal-Yam 2016,
+    ApJ 830, 27, eq. 41), relative to the same for the science image alone.
+    """
+    if pair.science.pixels is None or pair.template.pixels is None:
+        return np.nan
+    k = 2 * np.pi * np.fft.fftfreq(64)
+    squared = k[:, None] ** 2 + k**2
+    ours, theirs = (np.exp(-squared * (width / FWHM_PER_SIGMA) ** 2) for width in pair.seeing)
+    area = (pair.template.look.pixel_scale / pair.science.look.pixel_scale) ** 2
+    noise = pair.science.pixels.noise**2
+    with np.errstate(invalid="ignore", divide="ignore"):
+        of_template = (pair.scale * pair.template.pixels.noise) ** 2 * area
+        whole = (ours / noise).sum()
+        left = np.nansum(ours * theirs / (noise * theirs + of_template * ours))
+        zero = pair.science.look.summary.flux_mag0
+        return float(pair.science.pixels.depth_magnitude(zero) + 1.25 * np.log10(left / whole))
+
+
+def _scale(pair: Comparison, _: Limits) -> Iterator[Check]:
+    science, template = (side.look for side in pair.sides)
+    parts = []
+    if np.isfinite(pair.scale):
+        parts.append(f"{pair.scale:.4g} by the zero points")
+    by_stars = pair.common.ratio if pair.common else np.nan
+    if np.isfinite(by_stars) and pair.common:
+        parts.append(f"{by_stars:.4g} by {pair.common.number} stars")
+    seen = f"science over template {', '.join(parts)}; " if parts else "no zero points; "
+    seen += f"{science.pixel_scale:.3f} and {template.pixel_scale:.3f} arcsec per pixel"
+    same_band = science.data_id.filter == template.data_id.filter
+    sizes = template.pixel_scale / science.pixel_scale
+    if same_band and abs(by_stars / pair.scale - 1) > _SCALE_ERROR:
+        remedy = "the stars decide; magnitudes follow the science image's zero point: check that one"
+        yield Check("scale", NOTE, seen, remedy)
+    elif not 1 / _PIXELS < sizes < _PIXELS:
+        yield Check("scale", NOTE, seen, "the template is resampled to the pixels of the science image")
+    else:
+        yield Check("scale", OK, seen)
+
+
+def _noise(pair: Comparison, limits: Limits) -> Iterator[Check]:
+    known = [(side, side.pixels.noise_factor) for side in pair.sides if side.pixels]
+    for side in pair.sides:
+        if side.pixels is None:
+            yield Check("noise", NOTE, f"{side.name}: its pixels were not looked at: {side.trouble}")
+    factors = [(side, factor) for side, factor in known if np.isfinite(factor)]
+    for side, _factor in known:
+        if side not in [each for each, _ in factors]:
+            yield Check("noise", NOTE, f"{side.name}: too little blank sky to tell its noise")
+    if not factors:
+        return
+    seen = ", ".join(f"{side.name} {factor:.3g}" for side, factor in factors)
+    seen = f"measured over that of the variance plane: {seen}"
+    worst = max((factor for _, factor in factors), key=lambda factor: max(factor, 1 / factor))
+    off = max(worst, 1 / worst)
+    remedy = f"S/N and thresholds are wrong by it: multiply that variance plane by {worst**2:.3g}"
+    if off > limits.max_noise:
+        yield Check("noise", STOP, seen, f"{remedy}, or accept it with --max-noise {np.ceil(off):.0f}")
+    elif not _NOISE[0] < worst < _NOISE[1]:
+        yield Check("noise", NOTE, seen, remedy)
+    else:
+        yield Check("noise", OK, seen)
+
+
+def _stars(pair: Comparison, limits: Limits) -> Iterator[Check]:
+    known = [(side, side.pixels.stars) for side in pair.sides if side.pixels]
+    if not known:
+        return
+    parts = []
+    for side, stars in known:
+        about = (
+            "" if stars.seen >= 1 else f" in the {100 * stars.seen:.0f} % of its pixels that were looked at"
+        )
+        parts.append(f"{len(stars)} in the {side.name}{about}{'' if stars.of_src else ' (no src)'}")
+    seen = ", ".join(parts)
+    least = min(len(stars) / stars.seen for _, stars in known)
+    if pair.common:
+        least = pair.common.number or pair.common.of
+        seen += f", {pair.common.number or 'none'} of the {pair.common.of} brightest of the overlap in both"
+    remedy = "lower subtract.kernel['AL'].detectionConfig.detThreshold, or choose a pair with more in common"
+    if pair.common and pair.common.told and not pair.common.number:
+        yield Check("stars", NOTE, seen, "see positions")
+    elif least < limits.min_stars:
+        accept = f"--min-stars {int(least)}"
+        yield Check("stars", STOP, seen, f"{remedy}, or accept it with {accept}")
+    elif least < _FEW:
+        yield Check("stars", NOTE, seen, f"the kernel will be uncertain: {remedy}")
+    else:
+        yield Check("stars", OK, seen)
+
+
+def _positions(pair: Comparison, limits: Limits) -> Iterator[Check]:
+    if pair.common is None or not pair.common.told:
+        why = "too few stars in common" if pair.common else "both visits need a src"
+        yield Check("positions", NOTE, f"not compared: {why}")
+        return
+    if not pair.common.number:
+        seen = f"the stars of both do not lie on each other, shifted by up to {pair.reach:.0f} px either"
+        remedy = "the WCS of one is wrong: fit it again"
+        if limits.max_offset < pair.reach:
+            yield Check("positions", STOP, seen, f"{remedy}, or accept it with --max-offset {pair.reach:.0f}")
+        else:
+            yield Check("positions", NOTE, seen, remedy)
+        return
+    distance = pair.common.distance
+    arcsec = distance * pair.science.look.pixel_scale
+    seen = f"by the WCS of both their stars lie {distance:.2f} px ({arcsec:.3f} arcsec) apart"
+    remedy = "the WCS of one is wrong: fit it again"
+    if distance > limits.max_offset:
+        accept = f"--max-offset {np.ceil(distance):.0f}"
+        yield Check("positions", STOP, seen, f"{remedy}, or accept it with {accept}")
+    elif distance > _SHIFT:
+        yield Check("positions", NOTE, seen, f"expect residuals; {remedy}")
+    else:
+        yield Check("positions", OK, seen)
+
+
+def _convolution(pair: Comparison, _: Limits) -> Iterator[Check]:
+    science, template = pair.seeing
+    name = "template" if pair.convolves_template else "science image"
+    other = "science image" if pair.convolves_template else "template"
+    seen = f"the {name} will be convolved to the PSF of the {other}"
+    sharpens = template > science if pair.convolves_template else science > template
+    if pair.convolves_template != pair.wanted:
+        remedy = "convolveTemplate is set otherwise; mode='literal' obeys it"
+        yield Check("convolved", NOTE, f"{seen}, since it is the sharper", remedy)
+    elif sharpens and pair.literal:
+        yield Check("convolved", NOTE, f"{seen} and must be sharpened", "set convolveTemplate otherwise")
+    else:
+        yield Check("convolved", OK, seen)

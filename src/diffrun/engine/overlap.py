@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Where two images lie on the sky, and how much of one the other covers, from their corners."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diffrun.files.afw.reader import ExposureSummary
+
+Array = NDArray[np.float64]
+
+
+def middle(summary: ExposureSummary) -> tuple[float, float]:
+    """The middle of an image in parent pixels."""
+    (ny, nx), (x0, y0) = summary.shape, summary.xy0
+    return x0 + (nx - 1) / 2, y0 + (ny - 1) / 2
+
+
+def footprint(summary: ExposureSummary) -> dict[str, Any]:
+    """Middle and outer corners on the sky, degrees, for the printed object."""
+    ra, dec = summary.wcs.pixel_to_sky(*corners(summary).T)
+    centre = summary.wcs.pixel_to_sky(*(np.array([value]) for value in middle(summary)))
+    return {
+        "centre": [round(float(angle[0]), 6) for angle in centre],
+        "corners": [[round(float(a), 6), round(float(d), 6)] for a, d in zip(ra, dec, strict=True)],
+    }
+
+
+def corners(summary: ExposureSummary) -> Array:
+    """Outer corners in parent pixels, counter-clockwise, (4, 2)."""
+    (ny, nx), (x0, y0) = summary.shape, summary.xy0
+    box = np.array([(0, 0), (nx, 0), (nx, ny), (0, ny)], float)
+    return np.asarray(box + np.array([x0 - 0.5, y0 - 0.5]))
+
+
+def overlap_fraction(science: ExposureSummary, template: ExposureSummary) -> float:
+    """The fraction of the science image that the template covers, from the corners of both.
+
+    The template's corners are carried into the science pixels and the polygon is clipped to the image
+    (Sutherland and Hodgman 1974, CACM 17, 32).
+    """
+    ra, dec = template.wcs.pixel_to_sky(*corners(template).T)
+    centre = np.array([np.array([c]) for c in middle(science)])
+    if _separation(ra, dec, *science.wcs.pixel_to_sky(*centre)).min() > 45.0:
+        return 0.0
+    polygon = np.column_stack(science.wcs.sky_to_pixel(ra, dec))
+    frame = corners(science)
+    for start, end in zip(frame, np.roll(frame, -1, axis=0), strict=True):
+        polygon = _clip(polygon, start, end)
+    return float(_area(polygon) / _area(frame))
+
+
+def _separation(ra: Array, dec: Array, ra0: Array, dec0: Array) -> Array:
+    """Angle on the sky in degrees, by the haversine."""
+    a, d, a0, d0 = (np.radians(angle) for angle in (ra, dec, ra0, dec0))
+    h = np.sin((d - d0) / 2) ** 2 + np.cos(d) * np.cos(d0) * np.sin((a - a0) / 2) ** 2
+    return np.asarray(np.degrees(2 * np.arcsin(np.sqrt(h))))
+
+
+def _clip(polygon: Array, start: Array, end: Array) -> Array:
+    """The part of a polygon left of the line from ``start`` to ``end``."""
+    if not len(polygon):
+        return polygon
+    edge = end - start
+    side = edge[0] * (polygon[:, 1] - start[1]) - edge[1] * (polygon[:, 0] - start[0])
+    kept = []
+    for i in range(len(polygon)):
+        before, here = i - 1, i
+        if side[before] * side[here] < 0:
+            t = side[before] / (side[before] - side[here])
+            kept.append(polygon[before] + t * (polygon[here] - polygon[before]))
+        if side[here] >= 0:
+            kept.append(polygon[here])
+    return np.array(kept).reshape(-1, 2)
+
+
+def _area(polygon: Array) -> float:
+    """Area of a polygon by the shoelace formula."""
+    x, y = polygon.T
+    return float(abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2)

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What is told before the work, against what a run then does on images of two sizes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import diffrun
+from diffrun.engine import cost
+from diffrun.engine.survey import survey
+from diffrun.files.afw.reader import read_exposure
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+SOURCE = str(Path(diffrun.__file__).parents[1])
+SIDE = 2816
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A pair of visits, what was told of it, and what the run took."""
+
+    told: dict[str, Any]
+    folder: Path
+    memory_mib: float
+    seconds: float
+    speed: float
+
+
+def ran(repository: Path, science: int, template: int, output: Path) -> Ran:
+    """Ask, then run."""
+    told = survey(repository, {"visit": science}, {"visit": template})
+    words = ["--repo", str(repository), "--science", str(science), "--template", str(template)]
+    environment = {**os.environ, "PYTHONPATH": SOURCE}
+    speeds = [cost.reference()]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "diffrun.cli", *words, "--output", str(output), "-q"],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+    )
+    _, status, used = os.wait4(process.pid, 0)  # of all processes of the run: the sum, and the largest
+    process.returncode = status
+    assert status == 0
+    speeds.append(cost.reference())
+    return Ran(told, output, used.ru_maxrss / 1024, used.ru_utime + used.ru_stime, min(speeds))
+
+
+@pytest.fixture(scope="module")
+def small(subset: Path, tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    ran(subset, 230, 195529, tmp_path_factory.mktemp("first") / "out")  # compiles
+    return ran(subset, 230, 195529, tmp_path_factory.mktemp("small") / "out")
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    place = tmp_path_factory.mktemp("large")
+    make = [sys.executable, str(CHECKOUT / "bench" / "simulate.py"), "--seed", "5", "--config", "default"]
+    environment = {**os.environ, "PYTHONPATH": SOURCE}
+    subprocess.run([*make, "--size", str(SIDE), "--output", str(place / "repo")], env=environment, check=True)
+    return ran(place / "repo", 100, 200, place / "out")
+
+
+def test_peak_memory_of_two_sizes_is_what_was_told(small: Ran, large: Ran) -> None:
+    assert large.memory_mib > 1.4 * small.memory_mib
+    for each in (small, large):
+        assert each.told["cost"]["memory_mib"] == pytest.approx(each.memory_mib, rel=0.25)
+
+
+def test_processor_time_of_two_sizes_is_what_was_told(small: Ran, large: Ran) -> None:
+    """Within 25 % on a quiet machine; what shares its caches with other work takes longer."""
+    for each in (small, large):
+        seconds = each.told["cost"]["seconds"] * each.speed / each.told["cost"]["reference"]
+        assert seconds / 1.6 < each.seconds < seconds * 1.6
+
+
+def test_the_folder_takes_the_disk_that_was_told(small: Ran, large: Ran) -> None:
+    for each in (small, large):
+        size = sum(path.stat().st_size for path in each.folder.rglob("*") if path.is_file())
+        assert each.told["cost"]["disk_mib"] == pytest.approx(size / 2**20, rel=0.25)
+
+
+def test_what_was_to_be_convolved_was(small: Ran, large: Ran) -> None:
+    for each in (small, large):
+        (metadata,) = each.folder.rglob("metadata-*.boost")
+        assert each.told["convolved"] in metadata.read_text().split("convolved", 1)[1][:200]
+
+
+def test_the_depth_of_the_difference_is_what_was_told(small: Ran, large: Ran) -> None:
+    for each in (small, large):
+        (path,) = each.folder.rglob("diffexp-*.fits")
+        difference = read_exposure(path)
+        stamp = np.asarray(difference.psf.kernel_image(difference.shape[1] / 2, difference.shape[0] / 2))  # type: ignore[union-attr]
+        blank = difference.mask == 0
+        counts = 5 * np.sqrt(np.median(difference.variance[blank]) / (stamp**2).sum()) * stamp.sum()
+        measured = -2.5 * np.log10(counts / difference.flux_mag0)
+        (told,) = [check for check in each.told["checks"] if check["name"] == "depth"]
+        assert float(told["seen"].split("about ")[1].split(" ")[0]) == pytest.approx(measured, abs=0.1), (
+            json.dumps(told)
+        )
