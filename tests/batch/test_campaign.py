@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as arrow
 import pytest
 from slurmdesk import Desk, desk
 
@@ -83,6 +84,11 @@ def test_report(at_home: Desk) -> None:
     assert [(row["pair"], row["band"], row["sensor"], row["sources"]) for row in rows] == [
         ("230-195529", "r", "1,1", "3"),
         ("250-195529", "g", "1,1", "3"),
+    ]
+    same = arrow.read_table(at_home.place / "out/report/pairs.parquet").to_pylist()
+    assert [(row["pair"], row["science"], row["sources"]) for row in same] == [
+        ("230-195529", 230, 3),
+        ("250-195529", 250, 3),
     ]
 
 

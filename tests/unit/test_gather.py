@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as arrow
 import pytest
 from smallrepository import exposure
 
@@ -42,13 +43,13 @@ def make_run(folder: Path, visit: int, count: int) -> dict[str, object]:
     write_exposure(place / "diffexp-S11.fits", replace(exposure(visit, "r", 4.0), mjd=59580.0 + visit))
     known = {
         "pair": f"{visit}-9",
-        "science": visit,
+        "visit": visit,
         "template": 9,
         "band": "r",
         "raft": "2,2",
         "sensor": "1,1",
     }
-    return {**known, "mjd": None, "folder": str(folder), "diaSrc": "deepDiff/diaSrc-S11.fits"}
+    return {**known, "mjd": None, "folder": str(folder), "files": {"diaSrc": "deepDiff/diaSrc-S11.fits"}}
 
 
 def test_every_source_with_its_pair(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -66,6 +67,9 @@ def test_every_source_with_its_pair(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert (row["pair"], row["band"], row["sensor"], row["edge"]) == ("3-9", "r", "1,1", "1")
     assert float(row["mjd"]) == pytest.approx(59583.0)
     assert float(row["ra"]) == pytest.approx(math.degrees(0.5001)) and float(row["x"]) == 11.0
-    assert float(row["flux"]) == 31.0 and row["dipole"] == "nan"
+    assert float(row["flux"]) == 31.0 and row["dipole"] == ""
     assert float(row["flux_njy"]) == pytest.approx(31.0 * 3630780547701.0 / 1e12)
     assert float(row["flux_njy_error"]) == pytest.approx(41.0 * 3630780547701.0 / 1e12)
+    same = arrow.read_table(tmp_path / "all.parquet").to_pylist()
+    assert [row["id"] for row in same] == [1000, 1001, 1002, 3000, 3001]
+    assert (same[4]["visit"], same[4]["edge"], same[4]["dipole"], same[4]["flux"]) == (3, True, None, 31.0)

@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-import csv
-import io
+import contextlib
 import json
+import os
 import statistics
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,17 +15,36 @@ from typing import Any
 from diffrun.campaign.standing import Standing, run_folder
 from diffrun.errors import DiffrunError
 from diffrun.files.atomic import write_bytes
+from diffrun.files.tables import Column, written
 from diffrun.record import read as read_record
 from diffrun.request import Request
 from diffrun.runtimes import GATHER, Job, local, supervise
 
 FOLDER, TABLE, SOURCES = "report", "pairs.csv", "sources.csv"
-_LIST = ".runs.jsonl"
-COLUMNS = (
-    "pair", "state", "cause", "message", "science", "template", "band", "template_band", "raft", "sensor",
-    "mjd", "fwhm_arcsec", "convolved", "noise_ratio", "lag1_correlation", "residual_chi2", "residual_stars",
-    "kernel_sum", "kernel_stars", "sources", "positive", "negative", "dipoles", "flagged", "seconds",
+_TEXTS = (
+    "pair",
+    "state",
+    "cause",
+    "message",
+    "band",
+    "template_band",
+    "raft",
+    "sensor",
+    "convolved",
     "digest",
+)
+_COUNTS = (
+    "science", "template", "residual_stars", "kernel_stars", "sources", "positive", "negative", "dipoles",
+    "flagged",
+)  # fmt: skip
+COLUMNS = tuple(
+    Column(name, "U" if name in _TEXTS else "i8" if name in _COUNTS else "f8", optional=name in _COUNTS)
+    for name in (
+        "pair", "state", "cause", "message", "science", "template", "band", "template_band", "raft", "sensor",
+        "mjd", "fwhm_arcsec", "convolved", "noise_ratio", "lag1_correlation", "residual_chi2",
+        "residual_stars", "kernel_sum", "kernel_stars", "sources", "positive", "negative", "dipoles",
+        "flagged", "seconds", "digest",
+    )
 )  # fmt: skip
 #: What is compared among the pairs of a band, and the least difference that counts.
 _COMPARED = {
@@ -41,7 +60,7 @@ Row = dict[str, Any]
 
 
 def write(standing: Standing) -> tuple[Path, Path | None, list[str], list[str]]:
-    """Write both tables.
+    """Write both tables, as CSV and, beside it, as Parquet.
 
     Returns
     -------
@@ -51,18 +70,29 @@ def write(standing: Standing) -> tuple[Path, Path | None, list[str], list[str]]:
         Pairs that stand out, with what; what could not be read.
     """
     place = standing.folder / FOLDER
-    rows, runs, notes = _rows(standing)
-    text = io.StringIO()
-    table = csv.DictWriter(text, COLUMNS, lineterminator="\n", extrasaction="ignore")
-    table.writeheader()
-    table.writerows(rows)
-    write_bytes(place / TABLE, text.getvalue().encode())
+    rows, runs, notes = tables(standing)
+    with written(place / TABLE, COLUMNS) as table:
+        table.add({column.name: [_typed(row.get(column.name), column) for row in rows] for column in COLUMNS})
     sources = _gather(place, runs, notes) if runs else None
     return place / TABLE, sources, outliers(rows), notes
 
 
-def _rows(standing: Standing) -> tuple[list[Row], list[Row], list[str]]:
-    """A row for each sensor of each pair, what is to be gathered, and what could not be read."""
+def _typed(value: Any, column: Column) -> Any:
+    """A value of a record if it is what the column holds."""
+    if column.dtype == "U":
+        return None if value is None else str(value)
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if column.dtype == "f8":
+        return float(value) if number else None
+    return value if number and isinstance(value, int) else None
+
+
+def tables(standing: Standing) -> tuple[list[Row], list[Row], list[str]]:
+    """A row for each sensor of each pair, those of done ones with their files, and what could not be read.
+
+    The second is what the programs of the engine are given: ``folder`` and ``files`` of each run, and
+    ``visit`` for the science visit.
+    """
     rows: list[Row] = []
     runs: list[Row] = []
     notes: list[str] = []
@@ -75,8 +105,9 @@ def _rows(standing: Standing) -> tuple[list[Row], list[Row], list[str]]:
             continue
         for row in _of_record(pair, record):
             rows.append(row)
-            name = row.pop("diaSrc", None)
-            runs += [{**row, "folder": str(folder), "diaSrc": name}] if name else []
+            files = row.pop("files", {})
+            run = {**row, "visit": row["science"], "folder": str(folder), "files": files}
+            runs += [run] if files.get("diaSrc") else []
     for pair, entry in standing.failed:
         rows.append(_bare(pair, "failed") | {"cause": entry.cause, "message": entry.message})
     rows += [_bare(each.pair, "left") | {"cause": each.why} for each in standing.todo]
@@ -107,7 +138,7 @@ def _of_record(pair: Request, record: Mapping[str, Any]) -> Iterator[Row]:
             **place,
             **bands,
             **_numbers(summary),
-            "diaSrc": summary.get("files", {}).get("diaSrc"),
+            "files": summary.get("files", {}),
         }
 
 
@@ -132,14 +163,21 @@ def _numbers(summary: Mapping[str, Any]) -> Row:
 
 def _gather(place: Path, runs: Sequence[Row], notes: list[str]) -> Path | None:
     """One catalogue of all sources, by the program that reads catalogues."""
-    listed, made = place / _LIST, place / SOURCES
-    write_bytes(listed, "".join(json.dumps(run) + "\n" for run in runs).encode())
-    try:
-        job = Job(GATHER, (str(listed), str(made)))
-        status, _ = supervise.ask(local().command(job), notes.append)
-    finally:
-        listed.unlink(missing_ok=True)
+    made = place / SOURCES
+    with listed(place, runs) as file:
+        status, _ = supervise.ask(local().command(Job(GATHER, (str(file), str(made)))), notes.append)
     return made if status == 0 else None
+
+
+@contextlib.contextmanager
+def listed(place: Path, runs: Sequence[Row]) -> Iterator[Path]:
+    """A file with one line of JSON for each run, as long as a program reads it."""
+    file = place / f".runs-{os.getpid()}.jsonl"
+    write_bytes(file, "".join(json.dumps(run) + "\n" for run in runs).encode())
+    try:
+        yield file
+    finally:
+        file.unlink(missing_ok=True)
 
 
 def outliers(rows: Sequence[Row]) -> list[str]:

@@ -3,18 +3,18 @@
 
     python -m diffrun.engine.gather LIST CATALOGUE
 
-LIST has one JSON object a line: ``folder`` of a run, ``diaSrc`` in it, and what is known of the pair. The
-catalogue is CSV, written run by run, so that memory does not grow with it. What cannot be read is named on
-standard error and left out.
+LIST has one JSON object a line: ``folder`` of a run, ``files`` in it, and what is known of the pair. The
+catalogue is CSV, and Parquet beside it, written run by run, so that memory does not grow with it. What cannot
+be read is named on standard error and left out.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import json
+import math
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from diffrun.errors import DiffrunError
 from diffrun.files.afw.catalog import Catalog, read_catalog
 from diffrun.files.afw.reader import read_summary
-from diffrun.files.atomic import write_stream
+from diffrun.files.tables import Block, Column, written
 
 #: Column of the catalogue -> field of the sources, by the names of two generations of the stack.
 _FIELDS: Mapping[str, tuple[str, ...]] = {
@@ -41,13 +41,23 @@ _FIELDS: Mapping[str, tuple[str, ...]] = {
     "saturated": ("base_PixelFlags_flag_saturatedCenter",),
     "bad": ("base_PixelFlags_flag_bad",),
 }
-_PAIR = ("pair", "science", "template", "band", "raft", "sensor", "mjd")
-COLUMNS = (*_PAIR, *_FIELDS, "flux_njy", "flux_njy_error")
+_FLAGS = ("flux_flag", "dipole", "edge", "saturated", "bad")
+_PAIR = (
+    Column("pair"), Column("visit", "i8"), Column("template", "i8"), Column("band"), Column("raft"),
+    Column("sensor"), Column("mjd", "f8"),
+)  # fmt: skip
+COLUMNS = (
+    *_PAIR,
+    Column("id", "i8"),
+    *(Column(name, "f8") for name in ("ra", "dec", "x", "y", "flux", "flux_error")),
+    *(Column(name, "b1", optional=True) for name in _FLAGS),
+    *(Column(name, "f8") for name in ("flux_njy", "flux_njy_error")),
+)
 _NJY_AT_ZERO = 3630780547701.0  # of magnitude 0 (AB)
 
 
-def rows(run: Mapping[str, Any]) -> Iterator[list[Any]]:
-    """The sources of one run, as rows of `COLUMNS`.
+def sources(run: Mapping[str, Any]) -> Block:
+    """The sources of one run: `COLUMNS`.
 
     Parameters
     ----------
@@ -59,19 +69,18 @@ def rows(run: Mapping[str, Any]) -> Iterator[list[Any]]:
     DataError, RepositoryError
         If a file cannot be read.
     """
-    path = Path(run["folder"], run["diaSrc"])
+    path = Path(run["folder"], run["files"]["diaSrc"])
     catalog = read_catalog(path)
     image = read_summary(path.with_name(path.name.replace("diaSrc-", "diffexp-", 1)))
     known = dict(run) | ({} if run.get("mjd") is not None else {"mjd": image.mjd})
-    columns = {name: _column(catalog, names) for name, names in _FIELDS.items()}
+    columns: dict[str, Any] = {name: _column(catalog, names) for name, names in _FIELDS.items()}
     for name in ("ra", "dec"):
         columns[name] = np.degrees(columns[name])
+    for name in _FLAGS:
+        columns[name] = [None if math.isnan(value) else value == 1 for value in columns[name]]
     scale = _NJY_AT_ZERO / image.flux_mag0 if image.flux_mag0 else np.nan
     columns["flux_njy"], columns["flux_njy_error"] = (columns[n] * scale for n in ("flux", "flux_error"))
-    values = (columns[name].tolist() for name in COLUMNS[len(_PAIR) :])
-    first = ["" if known.get(name) is None else known[name] for name in _PAIR]
-    for row in zip(*values, strict=True):
-        yield [*first, *(int(value) if isinstance(value, bool) else value for value in row)]
+    return columns | {column.name: [known.get(column.name)] * len(catalog) for column in _PAIR}
 
 
 def _column(catalog: Catalog, names: Iterable[str]) -> NDArray[Any]:
@@ -91,15 +100,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("catalogue", type=Path, metavar="CATALOGUE")
     options = parser.parse_args(argv)
     try:
-        with write_stream(options.catalogue) as file, options.list.open(encoding="utf-8") as listed:
-            table = csv.writer(file, lineterminator="\n")
-            table.writerow(COLUMNS)
+        with written(options.catalogue, COLUMNS) as table, options.list.open(encoding="utf-8") as listed:
             for line in listed:
                 run = json.loads(line)
                 try:
-                    table.writerows(rows(run))
+                    found = sources(run)
                 except (DiffrunError, OSError) as error:
                     print(f"{run['pair']} is not in the catalogue: {error}", file=sys.stderr)
+                    continue
+                table.add(found)
     except DiffrunError as error:
         print(error, file=sys.stderr)
         return error.exit_code

@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO, TextIO
 
 from diffrun.errors import DiskFullError, OutputError
 
@@ -76,11 +77,21 @@ def write_stream(path: Path) -> Iterator[TextIO]:
     diffrun.errors.DiskFullError, diffrun.errors.OutputError
         As `write_bytes`.
     """
+    with binary_stream(path) as file:
+        text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
+        yield text
+        text.flush()
+        text.detach()
+
+
+@contextmanager
+def binary_stream(path: Path) -> Iterator[BinaryIO]:
+    """A file of bytes that is written piece by piece, as `write_stream` does it."""
     with _explained(path, 0):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name[:200]}.{secrets.token_hex(6)}.tmp")
         try:
-            with temporary.open("x", encoding="utf-8", newline="") as file:
+            with temporary.open("xb") as file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
