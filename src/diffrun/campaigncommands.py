@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The commands ``diffrun campaign plan|run|status|report``: parse, call one function, print."""
+"""The commands ``diffrun campaign plan|run|status|report|lightcurves``: parse, call one function, print."""
 
 from __future__ import annotations
 
@@ -253,6 +253,42 @@ def report(campaign: Campaign = None) -> None:
     screen.fact("pairs", shown(table))
     if sources:
         screen.fact("sources", shown(sources))
+
+
+@app.command()
+def lightcurves(
+    campaign: Campaign = None,
+    radius: Annotated[
+        float,
+        option(
+            _WHAT,
+            "Within it sources are one object.",
+            "--radius",
+            metavar="ARCSEC",
+            min=0.01,
+            max=60.0,
+        ),
+    ] = 0.5,
+    places: Annotated[
+        Text,
+        option(_WHAT, "CSV or ECSV of objects known beforehand: ra, dec, name.", "--places", metavar="FILE"),
+    ] = None,
+    workers: Workers = None,
+) -> None:
+    """All DIA sources joined into objects, and each object measured in every pair."""
+    from diffrun.campaign import crew
+    from diffrun.campaign import lightcurves as curves
+    from diffrun.campaign import standing as standings
+
+    place = folder("FOLDER", campaign or _DEFAULT)
+    known = folder("--places", places) if places else None
+    at_once = jobs("--workers", workers) if workers else crew.workers()
+    screen = Screen()
+    found = standings.survey(place, standings.pairs_of(place))
+    screen.line(str(found))
+    objects, table = curves.write(found, radius, known, at_once, lambda line: screen.fact("note", line))
+    screen.fact("objects", shown(objects))
+    screen.fact("curves", shown(table))
 
 
 def _asked(typed: dict[str, Any]) -> tuple[Recipe, Standing]:

@@ -49,7 +49,7 @@ def pixel_flags(
     rows, columns, owner = all_pixels(footprints, exposure.xy0, exposure.shape)
     anywhere = np.zeros(n, exposure.mask.dtype)
     np.bitwise_or.at(anywhere, owner, exposure.mask[rows, columns])
-    center = _bits_at_center(exposure, x, y)
+    center = bits_at_center(exposure, x, y)
     ny, nx = exposure.shape
     column, row = nearest_pixel(x) - exposure.xy0[0], nearest_pixel(y) - exposure.xy0[1]
     off = (column < 0) | (column >= nx) | (row < 0) | (row >= ny)
@@ -59,7 +59,7 @@ def pixel_flags(
     return flags
 
 
-def _bits_at_center(exposure: Exposure, x: Floats, y: Floats) -> NDArray[np.int32]:
+def bits_at_center(exposure: Exposure, x: Floats, y: Floats) -> NDArray[np.int32]:
     """All bits of the 3 x 3 pixels about each centre that lie on the image, (N,)."""
     ny, nx = exposure.shape
     steps = np.arange(-1, 2)

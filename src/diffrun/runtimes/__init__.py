@@ -21,6 +21,7 @@ ENGINE = "diffrun.engine"
 SURVEY = "diffrun.engine.survey"
 REPORT = "diffrun.engine.report"
 GATHER = "diffrun.engine.gather"
+LIGHTCURVES = "diffrun.engine.lightcurves"
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Job:
     Attributes
     ----------
     module : `str`
-        `ENGINE`, `SURVEY`, `REPORT` or `GATHER`.
+        `ENGINE`, `SURVEY`, `REPORT`, `GATHER` or `LIGHTCURVES`.
     arguments : `tuple` [`str`, ...]
     reads : `tuple` [`pathlib.Path`, ...]
         Folders and files that it may only read.
