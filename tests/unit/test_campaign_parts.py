@@ -109,10 +109,10 @@ def test_what_stands_out() -> None:
         {"pair": f"{n}-0", "band": "r", "noise_ratio": 1 + 0.002 * (n % 3), "sources": 40} for n in range(20)
     ]
     rows += [{"pair": f"{n}-1", "band": "g", "noise_ratio": 2.0, "sources": None} for n in range(4)]
-    assert report.outliers(rows) == []
+    assert report.outliers(rows) == {}
     rows[7]["noise_ratio"] = 1.3
     rows[8]["sources"] = 400
-    assert report.outliers(rows) == [
-        "7-0: noise_ratio 1.3, median in r 1.002",
-        "8-0: sources 400, median in r 40",
-    ]
+    assert report.outliers(rows) == {
+        7: ["noise_ratio 1.3, median in r 1.002"],
+        8: ["sources 400, median in r 40"],
+    }

@@ -17,6 +17,7 @@ from diffrun.errors import DiffrunError
 from diffrun.files.atomic import write_bytes
 from diffrun.files.tables import Column, written
 from diffrun.record import read as read_record
+from diffrun.repository.dataid import short_name
 from diffrun.request import Request
 from diffrun.runtimes import GATHER, Job, local, supervise
 
@@ -32,6 +33,7 @@ _TEXTS = (
     "sensor",
     "convolved",
     "digest",
+    "stands_out",
 )
 _COUNTS = (
     "science", "template", "residual_stars", "kernel_stars", "sources", "positive", "negative", "dipoles",
@@ -43,7 +45,7 @@ COLUMNS = tuple(
         "pair", "state", "cause", "message", "science", "template", "band", "template_band", "raft", "sensor",
         "mjd", "fwhm_arcsec", "convolved", "noise_ratio", "lag1_correlation", "residual_chi2",
         "residual_stars", "kernel_sum", "kernel_stars", "sources", "positive", "negative", "dipoles",
-        "flagged", "seconds", "digest",
+        "flagged", "seconds", "digest", "stands_out",
     )
 )  # fmt: skip
 #: What is compared among the pairs of a band, and the least difference that counts.
@@ -71,10 +73,18 @@ def write(standing: Standing) -> tuple[Path, Path | None, list[str], list[str]]:
     """
     place = standing.folder / FOLDER
     rows, runs, notes = tables(standing)
+    far = outliers(rows)
+    rows = [{**row, "stands_out": "; ".join(far.get(number, ()))} for number, row in enumerate(rows)]
     with written(place / TABLE, COLUMNS) as table:
         table.add({column.name: [_typed(row.get(column.name), column) for row in rows] for column in COLUMNS})
     sources = _gather(place, runs, notes) if runs else None
-    return place / TABLE, sources, outliers(rows), notes
+    told = [f"{_named(rows[number])}: {'; '.join(texts)}" for number, texts in far.items()]
+    return place / TABLE, sources, told, notes
+
+
+def _named(row: Row) -> str:
+    """A pair, and of several sensors which."""
+    return f"{row['pair']} {short_name(row['raft'], row['sensor'])}"
 
 
 def _typed(value: Any, column: Column) -> Any:
@@ -180,24 +190,29 @@ def listed(place: Path, runs: Sequence[Row]) -> Iterator[Path]:
         file.unlink(missing_ok=True)
 
 
-def outliers(rows: Sequence[Row]) -> list[str]:
-    """The pairs of which a number lies far from the median of their band: by 5 robust standard deviations.
+def outliers(rows: Sequence[Row]) -> dict[int, list[str]]:
+    """The rows of which a number lies far from the median of their band: by 5 robust standard deviations.
 
     The deviation is 1.4826 times the median absolute deviation, and never less than what counts at all.
+
+    Returns
+    -------
+    found : `dict`
+        Number of the row -> what stands out in it.
     """
-    bands: dict[Any, list[Row]] = defaultdict(list)
-    for row in rows:
-        bands[row.get("band")].append(row)
-    found = []
+    bands: dict[Any, dict[int, Row]] = defaultdict(dict)
+    for number, row in enumerate(rows):
+        bands[row.get("band")][number] = row
+    found: dict[int, list[str]] = defaultdict(list)
     for band in sorted(bands, key=str):
         for name, least in _COMPARED.items():
-            values = [row[name] for row in bands[band] if isinstance(row.get(name), int | float)]
+            values = [row[name] for row in bands[band].values() if isinstance(row.get(name), int | float)]
             if len(values) < _ENOUGH:
                 continue
             middle = statistics.median(values)
             spread = 1.4826 * statistics.median(abs(value - middle) for value in values)
-            for row in bands[band]:
+            for number, row in bands[band].items():
                 value = row.get(name)
                 if isinstance(value, int | float) and abs(value - middle) > max(_FAR * spread, least):
-                    found.append(f"{row['pair']}: {name} {value:g}, median in {band} {middle:g}")
-    return found
+                    found[number].append(f"{name} {value:g}, median in {band} {middle:g}")
+    return dict(sorted(found.items()))
