@@ -17,8 +17,9 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, fields
 from itertools import groupby
 from multiprocessing import get_context
@@ -30,7 +31,7 @@ from numpy.typing import NDArray
 
 from diffrun.engine import epoch, places
 from diffrun.engine.associate import Objects, associate
-from diffrun.errors import DiffrunError
+from diffrun.errors import DiffrunError, OutputError
 from diffrun.files.afw.catalog import read_catalog
 from diffrun.files.tables import Block, Column, csv_text, written
 
@@ -41,8 +42,11 @@ OBJECT_COLUMNS = (
     Column("sources", "i8"), Column("dipoles", "i8"), Column("snr", "f8", ".2f"),
 )  # fmt: skip
 _PR_SET_PDEATHSIG = 1
-#: Pairs that are handed out before the first of them is written.
+#: What is handed out before the first of it is taken back.
 _WAVE = 512
+#: Catalogues from which on several processes read them.
+_MANY = 64
+_NONE = np.empty(0)
 
 
 @dataclass(frozen=True)
@@ -55,31 +59,34 @@ class Detections:
     dipole: NDArray[np.bool_]
 
 
-def detections(runs: Iterable[Run]) -> Detections:
+def detections(runs: Sequence[Run], processes: int = 1) -> Detections:
     """All sources with a place; runs that cannot be read are named on standard error."""
+    done = [run for run in runs if run.get("files")]
     found = [Detections(np.empty(0), np.empty(0), np.empty(0), np.empty(0, bool))]
-    for run in runs:
-        if not run.get("files"):
-            continue
-        try:
-            found.append(_detections(run))
-        except (DiffrunError, OSError) as error:
-            print(f"the sources of {run['pair']} are left out: {error}", file=sys.stderr)
+    for each in _mapped(_detections, done, processes if len(done) >= _MANY else 1):
+        if isinstance(each, str):
+            print(each, file=sys.stderr)
+        else:
+            found.append(each)
     return Detections(
         *(np.concatenate([getattr(d, each.name) for d in found]) for each in fields(Detections))
     )
 
 
-def _detections(run: Run) -> Detections:
-    catalog = read_catalog(Path(run["folder"], run["files"]["diaSrc"]))
-    ra, dec = (np.degrees(np.asarray(catalog[name], float)) for name in ("coord_ra", "coord_dec"))
-    flux, error = (np.asarray(values, float) for values in catalog.flux("base_PsfFlux"))
+def _detections(run: Run) -> Detections | str:
+    """The sources of one run, or why they cannot be read."""
+    try:
+        catalog = read_catalog(Path(run["folder"], run["files"]["diaSrc"]))
+        ra, dec = (np.degrees(np.asarray(catalog[name], float)) for name in ("coord_ra", "coord_dec"))
+        flux, sigma = (np.asarray(values, float) for values in catalog.flux("base_PsfFlux"))
+    except (DiffrunError, OSError, KeyError) as error:
+        return f"the sources of {run['pair']} are left out: {error}"
     try:
         dipole = np.asarray(catalog["ip_diffim_ClassificationDipole_value"], float) == 1
     except KeyError:
         dipole = np.zeros(len(ra), bool)
     with np.errstate(divide="ignore", invalid="ignore"):
-        snr = np.where(error > 0, flux / error, 0.0)
+        snr = np.where(sigma > 0, flux / sigma, 0.0)
     there = np.isfinite(ra) & np.isfinite(dec)
     return Detections(ra[there], dec[there], np.nan_to_num(snr[there]), dipole[there])
 
@@ -116,18 +123,17 @@ def _of_pair(pair: Sequence[Run]) -> tuple[Block, str, list[str]]:
     return block, csv_text(epoch.COLUMNS, block), notes
 
 
-def _of_pairs(
-    pairs: Sequence[Sequence[Run]], objects: Objects, processes: int
-) -> Iterator[tuple[Block, str, list[str]]]:
-    """The rows of each pair, in order."""
-    place = objects.ra, objects.dec
-    if processes == 1 or len(pairs) < 2:
-        _SKY[:] = [epoch.Sky(*place)]
-        yield from map(_of_pair, pairs)
+def _mapped(
+    work: Callable[[Any], Any], items: Sequence[Any], processes: int, ra: Floats = _NONE, dec: Floats = _NONE
+) -> Iterator[Any]:
+    """What the work makes of each, in order; with the objects at these places known to it."""
+    if processes == 1 or len(items) < 2:
+        _SKY[:] = [epoch.Sky(ra, dec)]
+        yield from map(work, items)
         return
-    with ProcessPoolExecutor(min(processes, len(pairs)), get_context("spawn"), _begin, place) as pool:
-        for first in range(0, len(pairs), _WAVE):
-            yield from pool.map(_of_pair, pairs[first : first + _WAVE])
+    with ProcessPoolExecutor(min(processes, len(items)), get_context("spawn"), _begin, (ra, dec)) as pool:
+        for first in range(0, len(items), _WAVE):
+            yield from pool.map(work, items[first : first + _WAVE])
 
 
 def make(options: argparse.Namespace) -> None:
@@ -143,13 +149,13 @@ def make(options: argparse.Namespace) -> None:
     known = places.read(options.places) if options.places else places.NONE
     with options.list.open(encoding="utf-8") as file:
         runs = [json.loads(line) for line in file]
-    found = detections(runs)
+    found = detections(runs, options.processes)
     objects = associate(found.ra, found.dec, found.snr, options.radius / 3600, known)
     with written(options.objects, OBJECT_COLUMNS) as table:
         table.add(object_table(objects, found))
     pairs = [tuple(group) for _, group in groupby(runs, key=lambda run: run["pair"])]
     with written(options.curves, epoch.COLUMNS) as table:
-        for block, text, notes in _of_pairs(pairs, objects, options.processes):
+        for block, text, notes in _mapped(_of_pair, pairs, options.processes, objects.ra, objects.dec):
             table.add(block, text)
             for note in notes:
                 print(note, file=sys.stderr)
@@ -172,6 +178,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except DiffrunError as error:
         print(error, file=sys.stderr)
         return error.exit_code
+    except BrokenProcessPool:
+        print("a worker was killed; give fewer --workers if memory was short", file=sys.stderr)
+        return OutputError.exit_code
     return 0
 
 
