@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from diffrun.engine import brightstars, masks, regions, smoothpsf
 from diffrun.engine.background import residual_background
 from diffrun.engine.detect import Pixels, detect
-from diffrun.engine.footprint import for_file
+from diffrun.engine.footprint import Footprint, for_file
 from diffrun.engine.lobes import Beneath
 from diffrun.engine.measure import measure
 from diffrun.engine.significance import Filter, Preview, preview
@@ -34,9 +35,9 @@ Bool = NDArray[np.bool_]
 
 
 def find(
-    images: Subtraction, source_id_base: int, config: Config, log: logging.Logger
-) -> tuple[Exposure, Catalog, Metadata]:
-    """Take off the residual background, detect sources of both signs, measure them."""
+    images: Subtraction, config: Config, log: logging.Logger
+) -> tuple[Exposure, Sequence[Footprint], Metadata]:
+    """Take off the residual background and detect sources of both signs: the final difference, and where."""
     log.info("Running diaSource detection")
     difference, rough, blank = without_background(images.difference)
     difference = with_halos(difference, images.science, rough.noise)
@@ -59,10 +60,6 @@ def find(
     for runs, plane in zip(signs, ("DETECTED", "DETECTED_NEGATIVE"), strict=True):
         difference.mask.ravel()[regions.pixels(runs, difference.shape[1])] |= difference.bits(plane)
     log.info("Merging detections into %d sources", len(footprints))
-    log.info("Running diaSource measurement")
-    beneath = Beneath(images.science, images.science_share)
-    sources = measure(footprints, difference, beneath, config, source_id_base)
-    sources = replace(sources, footprints=for_file(footprints, difference))
     facts: Metadata = {
         "imageDifference:detection.sigma": float(sigma),
         "imageDifference:detection.nGrow": grow,
@@ -70,7 +67,22 @@ def find(
         "imageDifference:quality.modelError": error,
         **quality(judged, blank),
     }
-    return difference, sources, facts
+    return difference, footprints, facts
+
+
+def measured(
+    footprints: Sequence[Footprint],
+    difference: Exposure,
+    images: Subtraction,
+    source_id_base: int,
+    config: Config,
+    log: logging.Logger,
+) -> Catalog:
+    """The sources of a difference, measured, with their footprints as they go into a file."""
+    log.info("Running diaSource measurement")
+    beneath = Beneath(images.science, images.science_share)
+    sources = measure(footprints, difference, beneath, config, source_id_base)
+    return replace(sources, footprints=for_file(footprints, difference))
 
 
 def without_background(raw: Exposure) -> tuple[Exposure, Preview, Bool]:

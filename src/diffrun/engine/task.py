@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from diffrun.engine import masks, smoothpsf
-from diffrun.engine.find import find
+from diffrun.engine.find import find, measured
 from diffrun.engine.match import choose, match
 from diffrun.engine.smoothpsf import FWHM_PER_SIGMA, SAME_SEEING, field_box
 from diffrun.engine.subtract import Pair, subtract
@@ -75,10 +75,9 @@ def run(inputs: Inputs, config: Config, log: logging.Logger, hand: Hand) -> None
     images, matched = subtract(pair, solution.kernel, config.doDecorrelation)
     hand("matchedExp", matched)
     del matched
-    difference, sources, detection_facts = find(images, inputs.source_id_base, config, log)
-    del images
-    hand("diaSrc", sources)
+    difference, footprints, detection_facts = find(images, config, log)
     hand("differenceExp", difference)
+    hand("diaSrc", measured(footprints, difference, images, inputs.source_id_base, config, log))
     hand("metadata", {**basis_facts, **detection_facts})
 
 
