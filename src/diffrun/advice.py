@@ -48,8 +48,10 @@ def parse(text: str) -> dict[str, Any]:
     return found
 
 
-def describe(visit: Mapping[str, Any]) -> str:
-    """``visit 230, r band, R22 S11, seeing 0.71 arcsec``."""
+def describe(visit: Mapping[str, Any], file: str | None = None) -> str:
+    """``visit 230, r band, R22 S11, seeing 0.71 arcsec``; of a plain image its file, band and seeing."""
+    if file:
+        return f"{file}, {visit.get('filter')} band, seeing {_arcsec(visit)}"
     name = f"visit {visit.get('visit')}, {visit.get('filter')} band"
     sensor = short_name(str(visit.get("raft")), str(visit.get("sensor")))
     return f"{name}, {sensor}, seeing {_arcsec(visit)}"

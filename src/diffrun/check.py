@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from diffrun import advice, capacity
+from diffrun import advice, capacity, preparation
 from diffrun.advice import Line
-from diffrun.display import Screen, clean, counted
+from diffrun.answers import last
+from diffrun.display import Screen, counted
 from diffrun.errors import ConfigError, DataError, DiffrunError, OutputError, RepositoryError
 from diffrun.plan import Plan
 from diffrun.repository.dataid import DataId
@@ -21,10 +22,11 @@ _BY_CODE = {kind.exit_code: kind for kind in (ConfigError, RepositoryError, Data
 
 @dataclass(frozen=True)
 class Advice:
-    """What the survey of a pair answered, and the lines that say it."""
+    """What the survey of a pair answered, the lines that say it, and the files of plain images by side."""
 
     survey: dict[str, Any]
     lines: tuple[Line, ...]
+    files: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def verdict(self) -> str:
@@ -43,7 +45,7 @@ class Advice:
         """Both visits, and all lines."""
         for side in ("science", "template"):
             if isinstance(self.survey.get(side), dict):
-                screen.fact(side, advice.describe(self.survey[side]))
+                screen.fact(side, advice.describe(self.survey[side], self.files.get(side)))
         advice.show(self.lines, screen)
 
 
@@ -79,11 +81,14 @@ def heard(plan: Plan, status: int, answer: Callable[[], str], said: list[str]) -
     if several > 1:
         first = plan.science[0].detector
         lines.insert(0, Line("sensors", advice.NOTE, f"{several} sensors; looked at: {first}"))
-    return Advice(found, tuple(lines))
+    files = {each.side: each.frame.path.name for each in plan.prepare}
+    return Advice(found, tuple(lines), files)
 
 
 def check(plan: Plan, screen: Screen) -> Advice:
-    """Look at the pair of a plan."""
+    """Look at the pair of a plan; of plain images calexps are made first, and kept for the run."""
+    if plan.prepare:
+        preparation.prepare(plan.prepare, plan.repository, screen)
     said: list[str] = []
     with screen.progress() as progress:
         status, answer = supervise.ask(
@@ -108,9 +113,3 @@ def closing(found: Advice) -> str:
 
 def _words(data_id: DataId) -> tuple[str, ...]:
     return tuple(f"{key}={value}" for key, value in data_id.as_dict().items())
-
-
-def last(lines: list[str]) -> str:
-    """The last line that says something."""
-    spoken = [line.strip() for line in lines if line.strip()]
-    return clean(spoken[-1], 400) if spoken else "it said nothing"

@@ -18,13 +18,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from diffrun.errors import DiskFullError, OutputError
+from diffrun.files.atomic import publish_folder
 
 _NO_FLOCK = {errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.ENOSYS, errno.EINVAL}
+_REMEDY = "choose a folder that you may write to with --output"
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 
 
 @contextlib.contextmanager
-def claimed(final: Path, on_wait: Callable[[], None]) -> Iterator[Path | None]:
+def claimed(final: Path, on_wait: Callable[[], None], remedy: str = _REMEDY) -> Iterator[Path | None]:
     """The right to make ``final``, and the empty private folder to make it in.
 
     Yields `None` where ``final`` was finished by another run while this one waited for it. On the way out
@@ -36,19 +38,21 @@ def claimed(final: Path, on_wait: Callable[[], None]) -> Iterator[Path | None]:
         The run folder; its parents are made.
     on_wait : callable
         Called once if another run is making the same folder.
+    remedy : `str`
+        What to do where the folder cannot be made.
 
     Raises
     ------
     OutputError, DiskFullError
         If the folder cannot be made there.
     """
-    with explained(final):
+    with explained(final, remedy):
         final.parent.mkdir(parents=True, exist_ok=True)
         lock = _take(final.with_name(f".{final.name}.lock"), on_wait)
     workshop = None
     try:
         if not occupied(final):
-            with explained(final):
+            with explained(final, remedy):
                 workshop = _workshop(final, private=lock is None)
         yield workshop
     finally:
@@ -119,7 +123,7 @@ def _workshop(final: Path, private: bool) -> Path:
 
 
 @contextlib.contextmanager
-def explained(final: Path) -> Iterator[None]:
+def explained(final: Path, remedy: str = _REMEDY) -> Iterator[None]:
     """Turn an error of the operating system while ``final`` is made into one of ours."""
     try:
         yield
@@ -127,5 +131,12 @@ def explained(final: Path) -> Iterator[None]:
         if error.errno in _NO_ROOM:
             raise DiskFullError(f"no room to make {final}: {error.strerror}", "free some space") from None
         where = error.filename or final
-        remedy = "choose a folder that you may write to with --output"
         raise OutputError(f"cannot make {final}: {where}: {error.strerror}", remedy) from None
+
+
+def publish(workshop: Path, final: Path) -> None:
+    """Open the private folder to whom the user's umask allows, and give it its name."""
+    mask = os.umask(0)
+    os.umask(mask)
+    workshop.chmod(0o777 & ~mask)
+    publish_folder(workshop, final)

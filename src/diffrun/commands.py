@@ -40,6 +40,14 @@ def run(
     sensor: o.Sensor = None,
     filter: o.Filter = None,
     template_filter: o.TemplateFilter = None,
+    science_mask: o.ScienceMask = None,
+    template_mask: o.TemplateMask = None,
+    science_variance: o.ScienceVariance = None,
+    template_variance: o.TemplateVariance = None,
+    gain: o.Gain = None,
+    saturation: o.Saturation = None,
+    psf_fwhm: o.PsfFwhm = None,
+    hdu: o.Hdu = None,
     output: o.Output = None,
     config: o.Config = None,
     configfile: o.Configfile = None,
@@ -60,7 +68,7 @@ def run(
     debug: o.Debug = False,
     version: o.Version = False,
 ) -> None:
-    """Subtract one LSST visit from another: a difference image, its sources, a picture and a record."""
+    """Subtract one LSST visit, or image, from another: a difference, its sources, a picture, a record."""
     if context.invoked_subcommand is not None:
         return
     if verbose and quiet:
@@ -100,6 +108,14 @@ def check_pair(
     sensor: o.Sensor = None,
     filter: o.Filter = None,
     template_filter: o.TemplateFilter = None,
+    science_mask: o.ScienceMask = None,
+    template_mask: o.TemplateMask = None,
+    science_variance: o.ScienceVariance = None,
+    template_variance: o.TemplateVariance = None,
+    gain: o.Gain = None,
+    saturation: o.Saturation = None,
+    psf_fwhm: o.PsfFwhm = None,
+    hdu: o.Hdu = None,
     output: o.Output = None,
     config: o.Config = None,
     configfile: o.Configfile = None,

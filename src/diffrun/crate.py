@@ -195,6 +195,9 @@ def _tool(record: Mapping[str, Any]) -> Entity:
 
 def _visits(record: Mapping[str, Any]) -> str:
     plan = record["plan"]
+    if "images" in plan:
+        science, template = (PurePosixPath(plan["images"][side]["image"]) for side in ("science", "template"))
+        return f"{science.name} minus {template.name}"
     return f"visit {plan['science'][0]['visit']} minus visit {plan['template'][0]['visit']}"
 
 

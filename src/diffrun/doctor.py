@@ -16,9 +16,9 @@ import diffrun
 from diffrun import settings
 from diffrun.display import clean
 from diffrun.errors import DiffrunError
-from diffrun.plan import LIBRARIES, versions
 from diffrun.request import Request
 from diffrun.runtimes import ENGINE, Job, allow, choose, resolve, supervise
+from diffrun.versions import LIBRARIES, versions
 
 _NEEDED_GIB = 3.0
 _CONTAINERS = ("docker", "podman", "apptainer", "shifter")

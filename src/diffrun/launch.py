@@ -3,15 +3,13 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from diffrun import closing, outputs, record
-from diffrun.claim import claimed, explained, occupied
+from diffrun.claim import claimed, explained, occupied, publish
 from diffrun.display import Screen
-from diffrun.files.atomic import publish_folder
 from diffrun.plan import Plan, make
 from diffrun.request import Request
 from diffrun.run import Run
@@ -52,7 +50,10 @@ def launch(request: Request, screen: Screen) -> Outcome:
 
 def introduce(plan: Plan, settings: Settings, screen: Screen) -> None:
     """The first lines: which program, where, on what."""
-    screen.line(f"diffrun {plan.name}: {plan.program}, {plan.runtime} runtime, repository {plan.repository}")
+    where = "two plain images" if plan.prepare else f"repository {plan.repository}"
+    screen.line(f"diffrun {plan.name}: {plan.program}, {plan.runtime} runtime, {where}")
+    if plan.prepare and plan.image:
+        screen.line(f"the images are made calexps natively, by this diffrun, not in {plan.runtime}")
     if plan.own_subset:
         screen.line("no --repo given: this is the Twinkles subset that comes with diffrun")
     if settings.site.origin != "default":
@@ -70,11 +71,3 @@ def find_finished(plan: Plan, screen: Screen) -> Outcome:
     screen.line(f"finished before, at {found.get('finished')}; all {len(files)} files are as they were")
     closing.show(screen, plan.output, found)
     return Outcome(plan.output, found, True)
-
-
-def publish(workshop: Path, final: Path) -> None:
-    """Open the private folder to whom the user's umask allows, and give it its name."""
-    mask = os.umask(0)
-    os.umask(mask)
-    workshop.chmod(0o777 & ~mask)
-    publish_folder(workshop, final)

@@ -9,7 +9,8 @@ import typer
 
 from diffrun.settings import PROGRAMS, RUNTIMES
 
-_WHAT, _HOW, _LIMITS, _SHOW = "What to subtract", "Where and how", "What is accepted", "What to show"
+_WHAT, _IMAGES, _HOW = "What to subtract", "Two plain images", "Where and how"
+_LIMITS, _SHOW = "What is accepted", "What to show"
 
 
 def option(panel: str, words: str, *names: str, metavar: str | None = None, **more: Any) -> Any:
@@ -47,17 +48,39 @@ def _print_version(wanted: bool) -> None:
 Text = str | None
 Texts = list[str] | None
 
-Science = Annotated[Text, option(_WHAT, "Science visit.", "--science", metavar="VISIT")]
-Template = Annotated[Text, option(_WHAT, "Template visit.", "--template", metavar="VISIT")]
+Science = Annotated[Text, option(_WHAT, "Science visit, or a FITS image.", "--science", metavar="VISIT|FILE")]
+Template = Annotated[
+    Text, option(_WHAT, "Template visit, or a FITS image.", "--template", metavar="VISIT|FILE")
+]
 Repo = Annotated[
     Text, option(_WHAT, "Gen2 repository (default: the Twinkles subset).", "--repo", metavar="FOLDER")
 ]
 Raft = Annotated[Text, option(_WHAT, "R22 or 2,2 (default: all).", "--raft", metavar="RAFT")]
 Sensor = Annotated[Text, option(_WHAT, "S11 or 1,1 (default: all).", "--sensor", metavar="SENSOR")]
-Filter = Annotated[Text, option(_WHAT, "Filter of the science visit.", "--filter", metavar="BAND")]
+Filter = Annotated[Text, option(_WHAT, "Filter of the science side.", "--filter", metavar="BAND")]
 TemplateFilter = Annotated[
-    Text, option(_WHAT, "Filter of the template visit.", "--template-filter", metavar="BAND")
+    Text, option(_WHAT, "Filter of the template.", "--template-filter", metavar="BAND")
 ]
+
+ScienceMask = Annotated[Text, option(_IMAGES, "Mask of the science image.", "--science-mask", metavar="FILE")]
+TemplateMask = Annotated[Text, option(_IMAGES, "Mask of the template.", "--template-mask", metavar="FILE")]
+ScienceVariance = Annotated[
+    Text,
+    option(_IMAGES, "Variance, sigma or weight of the science image.", "--science-variance", metavar="FILE"),
+]
+TemplateVariance = Annotated[
+    Text, option(_IMAGES, "The same of the template.", "--template-variance", metavar="FILE")
+]
+Gain = Annotated[
+    Text, option(_IMAGES, "Electrons per unit: one for both, or two.", "--gain", metavar="N[,N]")
+]
+Saturation = Annotated[
+    Text, option(_IMAGES, "Level of saturation: one or two.", "--saturation", metavar="N[,N]")
+]
+PsfFwhm = Annotated[
+    Text, option(_IMAGES, "PSF's FWHM in pixels, if no stars tell it.", "--psf-fwhm", metavar="N[,N]")
+]
+Hdu = Annotated[Text, option(_IMAGES, "Number or name of the HDU: one or two.", "--hdu", metavar="HDU[,HDU]")]
 
 Output = Annotated[
     Text, option(_HOW, "Run folder (default: diffrun-output/230-250).", "--output", metavar="FOLDER")

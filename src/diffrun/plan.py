@@ -3,69 +3,33 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
-import os
-import platform
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import diffrun
-from diffrun.errors import ConfigError, DataError, RepositoryError, UsageError
+from diffrun import preparation
+from diffrun.errors import ConfigError, RepositoryError, UsageError
+from diffrun.frames import Frame
+from diffrun.inputs import Input, summed
+from diffrun.preparation import Preparation
 from diffrun.repository.dataid import DataId
 from diffrun.repository.gen2 import Repository
 from diffrun.request import Request
-from diffrun.runtimes import ENGINE, Job, allow, choose, mounts, resolve
+from diffrun.runtimes import ENGINE, Job, allow, choose, local, mounts, resolve
 from diffrun.runtimes.image import Image
 from diffrun.settings import Settings
 from diffrun.sites import config_folder
-
-#: What the engine computes with; their versions are part of the digest.
-LIBRARIES = ("astropy", "lsst-pex-config", "numba", "numpy", "scipy")
+from diffrun.versions import FOR_IMAGES, versions
 
 #: What is read of each visit, where it exists.
 DATASETS = ("calexp", "calexpBackground", "src")
 
 _LARGEST_CONFIG = 64 * 1024
 _SUMMERS = 4
-
-
-@dataclass(frozen=True)
-class Input:
-    """One file that the run reads.
-
-    Attributes
-    ----------
-    path : `pathlib.Path`
-    name : `str`
-        Its path in the repository, or the file's name for a configuration file.
-    sha256 : `str`
-    size, mtime_ns : `int`
-        As they were when the sum was taken; `unchanged` compares them.
-    """
-
-    path: Path
-    name: str
-    sha256: str
-    size: int
-    mtime_ns: int
-
-    def unchanged(self) -> bool:
-        """Whether the file still has the size and time that it had when its sum was taken."""
-        try:
-            now = self.path.stat()
-        except OSError:
-            return False
-        return (now.st_size, now.st_mtime_ns) == (self.size, self.mtime_ns)
-
-    def as_dict(self) -> dict[str, Any]:
-        """For the record."""
-        return {"name": self.name, "path": str(self.path), "bytes": self.size, "sha256": self.sha256}
 
 
 @dataclass(frozen=True)
@@ -93,6 +57,8 @@ class Plan:
         Folders and files outside the repository that its inputs are links to.
     limits : `tuple` [(`str`, `str`), ...]
         What is still accepted before the work.
+    prepare : `tuple` [`Preparation`, ...]
+        Plain images of which calexps are made first, both or none; the repository shows what was made.
     """
 
     program: str
@@ -111,10 +77,13 @@ class Plan:
     image: Image | None = None
     reads: tuple[Path, ...] = ()
     limits: tuple[tuple[str, str], ...] = ()
+    prepare: tuple[Preparation, ...] = ()
 
     @property
     def name(self) -> str:
-        """``230 - 250``."""
+        """``230 - 250``, or the names of two files."""
+        if self.prepare:
+            return " - ".join(each.frame.path.name for each in self.prepare)
         return f"{self.science[0].visit} - {self.template[0].visit}"
 
     def identity(self) -> dict[str, Any]:
@@ -128,6 +97,7 @@ class Plan:
             "config": list(self.config),
             "versions": dict(self.versions),
             **({"image": self.image.id} if self.image else {}),
+            **({"options": {each.side: each.frame.options for each in self.prepare}} if self.prepare else {}),
         }
 
     @property
@@ -163,10 +133,13 @@ class Plan:
             "jobs": self.jobs,
             **({"limits": dict(self.limits)} if self.limits else {}),
             **({"container": self.image.as_dict()} if self.image else {}),
+            **({"images": {each.side: each.as_dict() for each in self.prepare}} if self.prepare else {}),
         }
 
     def __str__(self) -> str:
-        return str(choose(self.program, self.runtime, self.image).command(self.job(self.output)))
+        first = [str(local().command(each.job(self.repository))) for each in self.prepare]
+        main = choose(self.program, self.runtime, self.image).command(self.job(self.output))
+        return "\n".join((*first, str(main)))
 
 
 def _words(keys: dict[str, Any]) -> list[str]:
@@ -191,7 +164,8 @@ def make(request: Request, settings: Settings, summing: bool = True) -> Plan:
     request : `Request`
     settings : `Settings`
     summing : `bool`
-        Whether the inputs are listed with their sums, for which each is read; else there are none.
+        Whether the inputs are listed with their sums, for which each is read; else there are none. Those of
+        plain images always are: by them is known what was made of an image before.
 
     Raises
     ------
@@ -203,44 +177,77 @@ def make(request: Request, settings: Settings, summing: bool = True) -> Plan:
         If an input cannot be read.
     """
     allow(settings.program.value, settings.runtime.value)
-    root = settings.repo.value if settings.repo.value is not None else _own_subset()
-    repository = Repository.open(root)
-    science, template = _data_ids(repository, request)
-    output = settings.output.value or settings.output_root.value / request.name
-    _refuse_inside(output, repository)
     image = resolve(settings.program.value, settings.runtime.value, settings.image.value)
-    inputs = _inputs(repository, (*science, *template)) if summing else ()
+    if isinstance(request.science, Frame):
+        material = _of_images(request, settings)
+    else:
+        material = _of_visits(request, settings, image, summing)
     return Plan(
         program=settings.program.value,
         runtime=settings.runtime.value,
         site=settings.site.value,
-        repository=repository.root,
-        own_subset=settings.repo.value is None,
-        science=science,
-        template=template,
-        inputs=inputs,
         configfiles=_configfiles(request),
         config=request.config,
-        output=output,
+        output=_output(request, settings),
         jobs=settings.jobs.value,
-        versions=() if image else versions(),
         image=image,
-        reads=_reads(repository, inputs) if image else (),
         limits=request.limits,
+        **material,
     )
 
 
-def _own_subset() -> Path:
+def _output(request: Request, settings: Settings) -> Path:
+    return settings.output.value or settings.output_root.value / request.name
+
+
+def _of_visits(request: Request, settings: Settings, image: Image | None, summing: bool) -> dict[str, Any]:
+    """What a plan reads, where two visits of a repository were asked for."""
+    repository = Repository.open(settings.repo.value or _own_subset(settings.cache.value))
+    science, template = _data_ids(repository, request)
+    _refuse_inside(_output(request, settings), repository)
+    inputs = _inputs(repository, (*science, *template)) if summing else ()
+    return {
+        "repository": repository.root,
+        "own_subset": settings.repo.value is None,
+        "science": science,
+        "template": template,
+        "inputs": inputs,
+        "versions": () if image else versions(),
+        "reads": _reads(repository, inputs) if image else (),
+    }
+
+
+def _of_images(request: Request, settings: Settings) -> dict[str, Any]:
+    """What a plan reads, where two plain images were given."""
+    assert isinstance(request.science, Frame)
+    assert isinstance(request.template, Frame)
+    both = preparation.decide((request.science, request.template), settings.cache.value)
+    return {
+        "repository": preparation.pair_folder(both, settings.cache.value),
+        "own_subset": False,
+        "science": (both[0].data_id,),
+        "template": (both[1].data_id,),
+        "inputs": tuple(item for each in both for item in each.inputs),
+        "versions": versions(FOR_IMAGES),
+        "reads": tuple(each.folder for each in both),
+        "prepare": both,
+    }
+
+
+def _own_subset(cache: Path) -> Path:
     from diffrun import twinkles
 
-    return twinkles.unpack()
+    return twinkles.unpack(cache)
 
 
 def _data_ids(repository: Repository, request: Request) -> tuple[tuple[DataId, ...], tuple[DataId, ...]]:
     """The science ids with a calexp, and the template id of each: same sensor, its own filter."""
+    assert isinstance(request.science, int)
+    assert isinstance(request.template, int)
+    visit = request.template
     science = _with_calexp(repository, _known(request.science, request.filter, request.raft, request.sensor))
     template = tuple(
-        _with_calexp(repository, _known(request.template, request.template_filter, each.raft, each.sensor))[0]
+        _with_calexp(repository, _known(visit, request.template_filter, each.raft, each.sensor))[0]
         for each in science
     )
     return science, template
@@ -288,18 +295,6 @@ def _inputs(repository: Repository, data_ids: Sequence[DataId]) -> tuple[Input, 
         return tuple(pool.map(summed, (found[name] for name in names), names))
 
 
-def summed(path: Path, name: str) -> Input:
-    """A file as an input, with its sum; `RepositoryError` or `DataError` if it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            before = os.fstat(file.fileno())
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        kind = RepositoryError if error.errno in (errno.ENOENT, errno.EACCES, errno.EPERM) else DataError
-        raise kind(f"cannot read {path}: {error.strerror}", "check the file and its permissions") from None
-    return Input(path, name, digest, before.st_size, before.st_mtime_ns)
-
-
 def _configfiles(request: Request) -> tuple[Input, ...]:
     """The recipe's own configuration, then the user's files."""
     paths = (config_folder() / "diffimconfig.py", *request.configfile)
@@ -310,29 +305,3 @@ def _configfiles(request: Request) -> tuple[Input, ...]:
                 f"{item.path} is larger than {_LARGEST_CONFIG // 1024} KiB", "give a configfile"
             )
     return found
-
-
-def versions() -> tuple[tuple[str, str], ...]:
-    """What the engine is made of: its version and the sha256 of its source, Python and the libraries."""
-    found = {name: _version(name) for name in LIBRARIES}
-    found |= {"diffrun": diffrun.__version__, "python": platform.python_version(), "source": source_digest()}
-    return tuple(sorted(found.items()))
-
-
-def _version(name: str) -> str:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return "missing"
-
-
-def source_digest() -> str:
-    """The sha256 over every Python file of the engine and of what it stands on."""
-    package = Path(diffrun.__file__).resolve().parent
-    files = [package / "errors.py"]
-    for part in ("engine", "files", "repository"):
-        files += sorted((package / part).rglob("*.py"))
-    whole = hashlib.sha256()
-    for path in files:
-        whole.update(f"{path.relative_to(package)}\0".encode() + path.read_bytes() + b"\0")
-    return whole.hexdigest()

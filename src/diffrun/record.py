@@ -12,7 +12,7 @@ import shlex
 import socket
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from typing import Any
 import diffrun
 from diffrun.errors import OutputError
 from diffrun.files.atomic import write_bytes
+from diffrun.frames import BESIDE, typed_again
 from diffrun.outputs import RECORD, Output
 from diffrun.plan import Plan
 from diffrun.settings import Settings
@@ -37,8 +38,23 @@ BATCH = (
 )
 _LARGEST = 64 * 1024 * 1024
 _SHOWN = 3
+#: Options whose value is a path; those of both sides are too, where they name files.
+_PATHS = (
+    "--repo", "--output", "--configfile",
+    *(f"--{side}-{role}" for side in ("science", "template") for role in BESIDE),
+)  # fmt: skip
 #: The parts of a plan that decide its products, the most telling first.
-_DECIDING = ("program", "image", "science", "template", "config", "configfiles", "inputs", "versions")
+_DECIDING = (
+    "program",
+    "image",
+    "science",
+    "template",
+    "options",
+    "config",
+    "configfiles",
+    "inputs",
+    "versions",
+)
 
 
 @dataclass(frozen=True)
@@ -55,6 +71,7 @@ class Happened:
     environment: Mapping[str, str]
     blas: str
     links: Mapping[str, str]
+    prepared: Mapping[str, Any] = field(default_factory=dict)
 
 
 def make(plan: Plan, settings: Settings, happened: Happened, outputs: Iterable[Output]) -> dict[str, Any]:
@@ -75,6 +92,7 @@ def make(plan: Plan, settings: Settings, happened: Happened, outputs: Iterable[O
         "batch": {name: os.environ[name] for name in BATCH if name in os.environ},
         "inputs": [item.as_dict() for item in plan.inputs],
         "configfiles": [{**item.as_dict(), "text": _text(item.path)} for item in plan.configfiles],
+        **({"prepared": dict(happened.prepared)} if happened.prepared else {}),
         "warnings": list(happened.warnings),
         "survey": dict(happened.survey),
         "summaries": dict(happened.summaries),
@@ -86,16 +104,7 @@ def make(plan: Plan, settings: Settings, happened: Happened, outputs: Iterable[O
 
 def argv(plan: Plan) -> list[str]:
     """The ``diffrun`` command that does the same from any folder: pairs of option and value."""
-    words = ["diffrun", "--science", str(plan.science[0].visit), "--template", str(plan.template[0].visit)]
-    for option, side, key in (
-        ("--filter", plan.science, "filter"),
-        ("--template-filter", plan.template, "filter"),
-        ("--raft", plan.science, "raft"),
-        ("--sensor", plan.science, "sensor"),
-    ):
-        values = {str(data_id.as_dict()[key]) for data_id in side}
-        words += [option, *values] if len(values) == 1 else []
-    words += [] if plan.own_subset else ["--repo", str(plan.repository)]
+    words = ["diffrun", *(_words_of_images(plan) if plan.prepare else _words_of_visits(plan))]
     words += [word for item in plan.configfiles[1:] for word in ("--configfile", str(item.path))]
     words += [word for override in plan.config for word in ("--config", override)]
     words += [word for name, value in plan.limits for word in (f"--{name.replace('_', '-')}", value)]
@@ -104,11 +113,31 @@ def argv(plan: Plan) -> list[str]:
     return [*words, "--jobs", str(plan.jobs), "--output", str(plan.output)]
 
 
+def _words_of_visits(plan: Plan) -> Iterable[str]:
+    yield from ("--science", str(plan.science[0].visit), "--template", str(plan.template[0].visit))
+    for option, side, key in (
+        ("--filter", plan.science, "filter"),
+        ("--template-filter", plan.template, "filter"),
+        ("--raft", plan.science, "raft"),
+        ("--sensor", plan.science, "sensor"),
+    ):
+        values = {str(data_id.as_dict()[key]) for data_id in side}
+        yield from (option, *values) if len(values) == 1 else ()
+    yield from () if plan.own_subset else ("--repo", str(plan.repository))
+
+
+def _words_of_images(plan: Plan) -> Iterable[str]:
+    science, template = plan.prepare
+    for name, text in typed_again(science.frame, template.frame).items():
+        yield from (f"--{name.replace('_', '-')}", text)
+
+
 def datalad_run(plan: Plan) -> dict[str, Any]:
     """What ``datalad rerun`` needs, for a dataset whose root is the folder that holds the run folder."""
     root = plan.output.parent
     within = [os.path.relpath(item.path, root) for item in (*plan.inputs, *plan.configfiles[1:])]
-    command = [_relative(word, before, root) for before, word in _after(argv(plan))]
+    paths = (*_PATHS, "--science", "--template") if plan.prepare else _PATHS
+    command = [os.path.relpath(w, root) if before in paths else w for before, w in _after(argv(plan))]
     return {
         # datalad fills in braces
         "cmd": shlex.join(command).replace("{", "{{").replace("}", "}}"),
@@ -124,10 +153,6 @@ def datalad_run(plan: Plan) -> dict[str, Any]:
 
 def _after(words: Sequence[str]) -> Iterable[tuple[str, str]]:
     return zip(["", *words], words, strict=False)
-
-
-def _relative(word: str, before: str, root: Path) -> str:
-    return os.path.relpath(word, root) if before in ("--repo", "--output", "--configfile") else word
 
 
 def here() -> dict[str, Any]:

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from diffrun import frames
 from diffrun.errors import ConfigError, UsageError
+from diffrun.frames import Frame
 from diffrun.repository.dataid import parse_filter, parse_raft, parse_sensor, parse_visit
 
 #: What is still accepted before a run: option -> largest value, and whether it is a whole number.
@@ -30,8 +32,8 @@ class Request:
 
     Attributes
     ----------
-    science, template : `int`
-        Visits; the difference is science minus template.
+    science, template : `int` or `Frame`
+        Visits, or two plain images; the difference is science minus template.
     raft, sensor, filter, template_filter : `str`, optional
         In the registry's form, ``2,2`` and ``1,1``.
     config : `tuple` [`str`, ...]
@@ -47,8 +49,8 @@ class Request:
         What is still accepted before a run: name in `LIMITS`, and number as typed.
     """
 
-    science: int
-    template: int
+    science: int | Frame
+    template: int | Frame
     raft: str | None = None
     sensor: str | None = None
     filter: str | None = None
@@ -75,9 +77,11 @@ class Request:
         }  # fmt: skip
         given = {name: typed[name] for name in readers if typed.get(name) is not None}
         found = {name: readers[name](_option(name), text) for name, text in given.items()}
+        images = frames.pair(typed, folder)
+        science, template = images or [visit(_option(n), typed.get(n)) for n in ("science", "template")]
         return cls(
-            science=visit("--science", typed.get("science")),
-            template=visit("--template", typed.get("template")),
+            science=science,
+            template=template,
             config=overrides(typed.get("config") or ()),
             configfile=configfiles(typed.get("configfile") or ()),
             limits=tuple((name, limit(name, typed[name])) for name in LIMITS if typed.get(name) is not None),
@@ -87,6 +91,8 @@ class Request:
     @property
     def name(self) -> str:
         """The run's name, ``230-250``, with raft, sensor and filters where the user chose them."""
+        if isinstance(self.science, Frame) and isinstance(self.template, Frame):
+            return f"{self.science.name}-{self.template.name}"
         parts = [f"{self.science}{_suffix(self.filter)}-{self.template}{_suffix(self.template_filter)}"]
         if self.raft:
             parts.append("R" + self.raft.replace(",", ""))
@@ -107,7 +113,8 @@ def visit(option: str, text: str | None) -> int:
         return parse_visit(text)
     except UsageError:
         raise UsageError(
-            f"{option} {text!r} is not a visit", f"give its number, as in {option} 230"
+            f"{option} {text!r} is not a visit, and not a file that is there",
+            f"give a visit's number, as in {option} 230, or a FITS image",
         ) from None
 
 

@@ -13,12 +13,14 @@ from typing import Any
 from diffrun.display import Screen, clean, counted
 from diffrun.errors import VerificationError
 from diffrun.files.atomic import write_bytes
+from diffrun.frames import Frame, typed_again
+from diffrun.inputs import summed
 from diffrun.outputs import LOG, RECORD
-from diffrun.plan import Plan, make, summed
+from diffrun.plan import Plan, make
 from diffrun.request import Request
 from diffrun.run import Run
 from diffrun.runtimes import Job, local, supervise
-from diffrun.settings import Settings, resolve
+from diffrun.settings import Settings, Value, resolve
 
 COMPARE = "diffrun.engine.compare"
 
@@ -31,6 +33,7 @@ _SAME = {
     "inputs": "restore the input",
     "configfiles": "restore the record",
     "config": "restore the record",
+    "options": "restore the record",
 }
 #: What can change the last bits of a product, the most telling first: where it stands in a record, its name.
 _CAUSES = (
@@ -132,6 +135,8 @@ def planned(record: Mapping[str, Any], private: Path) -> tuple[Plan, Settings]:
     configs = _configfiles(record, private / "config")
     request = Request.parse(_typed(record["plan"], configs[1:], private / "run"))
     settings = resolve(request, {})
+    if "images" in record["plan"]:  # their calexps are made again too
+        settings = replace(settings, cache=Value(private / "cache", "verify --rerun"))
     plan = make(request, settings)
     named = zip(configs, record["configfiles"], strict=True)
     plan = replace(plan, configfiles=tuple(summed(path, str(item["name"])) for path, item in named))
@@ -146,10 +151,8 @@ def planned(record: Mapping[str, Any], private: Path) -> tuple[Plan, Settings]:
 
 def _typed(plan: Mapping[str, Any], configfiles: list[Path], output: Path) -> dict[str, Any]:
     """The recorded plan as a user would type it, so that it is read with the same care."""
-    typed = {
-        "science": str(plan["science"][0]["visit"]),
-        "template": str(plan["template"][0]["visit"]),
-        "repo": None if plan["own_subset"] else str(plan["repository"]),
+    return {
+        **(_typed_images(plan["images"]) if "images" in plan else _typed_visits(plan)),
         "output": str(output),
         "config": [str(text) for text in plan["config"]],
         "configfile": [str(path) for path in configfiles],
@@ -157,6 +160,25 @@ def _typed(plan: Mapping[str, Any], configfiles: list[Path], output: Path) -> di
         "image": str(plan["container"]["name"]) if "container" in plan else None,
         **{key: str(plan[key]) for key in ("site", "program", "runtime")},
         **{key: str(value) for key, value in plan.get("limits", {}).items()},
+    }
+
+
+def _typed_images(images: Mapping[str, Any]) -> dict[str, Any]:
+    for side, image in images.items():
+        if not Path(image["image"]).is_file():
+            raise VerificationError(f"this cannot be made again: {side}: no {image['image']}", "restore it")
+    science, template = (
+        Frame(Path(image["image"]), **{key: value for key, value in image.items() if key != "image"})
+        for image in (images["science"], images["template"])
+    )
+    return typed_again(science, template)
+
+
+def _typed_visits(plan: Mapping[str, Any]) -> dict[str, Any]:
+    typed: dict[str, Any] = {
+        "science": str(plan["science"][0]["visit"]),
+        "template": str(plan["template"][0]["visit"]),
+        "repo": None if plan["own_subset"] else str(plan["repository"]),
     }
     for name, side, key in (
         ("filter", "science", "filter"), ("template_filter", "template", "filter"),

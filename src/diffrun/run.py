@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from diffrun import advice, check, crate, outputs, record
-from diffrun.check import last
+from diffrun import advice, check, crate, outputs, preparation, record
+from diffrun.answers import last
 from diffrun.display import Screen, clean, counted
 from diffrun.enginelog import Listener
 from diffrun.errors import ConfigError, DataError, DiffrunError, OutputError, RepositoryError
@@ -46,6 +46,7 @@ class Run:
     def make(self) -> dict[str, Any]:
         """Survey, engine, report, check, record."""
         started = datetime.now(UTC)
+        prepared = self.prepare()
         command = self.runtime.command(self.plan.job(self.workshop))
         with (  # what looks at the visits and what works, then what waits to report: two at a time
             supervise.asking(self.local.command(check.job(self.plan))) as surveyor,
@@ -72,10 +73,22 @@ class Run:
             dict(command.environment),
             self.blas,
             outputs.links(self.workshop),
+            prepared,
         )
         made = record.make(self.plan, self.settings, happened, files)
         record.write(self.workshop, made)
         crate.write(self.workshop, made)
+        return made
+
+    def prepare(self) -> dict[str, Any]:
+        """Make calexps of plain images, where such were given; what was assumed goes into the record."""
+        if not self.plan.prepare:
+            return {}
+        before = time.monotonic()
+        made = preparation.prepare(self.plan.prepare, self.plan.repository, self.screen)
+        self.seconds["prepare"] = time.monotonic() - before
+        for side, facts in made.items():
+            self.warnings += [clean(f"{side}: {note}") for note in facts.get("notes", [])]
         return made
 
     def survey(self, surveyor: supervise.Child) -> dict[str, Any]:
@@ -125,6 +138,8 @@ class Run:
         ids = ("--science", *_words(self.plan.science[number]))
         ids += ("--template", *_words(self.plan.template[number]))
         words = (str(self.workshop), *ids, "--prefix", "-", f"--suffix={self.suffix(number)}")
+        if self.plan.prepare:  # no name begins with a dash
+            words += ("--names", *(each.frame.name for each in self.plan.prepare))
         return Job(REPORT, words, (self.plan.repository,), self.workshop, waits=True)
 
     def suffix(self, number: int) -> str:

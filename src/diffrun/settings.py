@@ -9,6 +9,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from platformdirs import user_cache_path
+
 from diffrun import request as asked
 from diffrun import sites
 from diffrun.errors import ConfigError, UsageError
@@ -42,6 +44,8 @@ class Settings:
     output : `Value` of `pathlib.Path` or `None`
         The run folder; `None` stands for one under ``output_root``, named after the visits.
     output_root : `Value` of `pathlib.Path`
+    cache : `Value` of `pathlib.Path`
+        Where the Twinkles subset is unpacked, and calexps made of plain images are kept.
     jobs : `Value` of `int`
     image : `Value` of `str` or `None`
         `None` stands for the image that the lock files give to the program.
@@ -53,6 +57,7 @@ class Settings:
     repo: Value[Path | None]
     output: Value[Path | None]
     output_root: Value[Path]
+    cache: Value[Path]
     jobs: Value[int]
     image: Value[str | None]
 
@@ -84,6 +89,7 @@ _PARSERS: Mapping[str, Callable[[str, str], Any]] = {
     "repo": asked.folder,
     "output": asked.folder,
     "output_root": asked.folder,
+    "cache": asked.folder,
     "jobs": asked.jobs,
     "image": image.reference,
 }
@@ -128,6 +134,7 @@ def _defaults() -> dict[str, Value[Any]]:
         "repo": Value(None, "default"),
         "output": Value(None, "default"),
         "output_root": Value(Path("diffrun-output").absolute(), "default"),
+        "cache": Value(user_cache_path("diffrun", appauthor=False), "default"),
         "jobs": Value(1, "default"),
         "image": Value(None, "default"),
     }
@@ -140,7 +147,7 @@ def _of_site(site: str) -> dict[str, Value[Any]]:
             continue
         if isinstance(value, bool) or not isinstance(value, str | int):
             raise ConfigError(f"site {site}: {key} is {value!r}", "give one word or number")
-        if key in ("repo", "output_root") and not str(value).startswith(("/", "~")):
+        if key in ("repo", "output_root", "cache") and not str(value).startswith(("/", "~")):
             raise ConfigError(f"site {site}: {key} {value!r} is relative", "give a whole path")
         found[key] = Value(_PARSERS[key](f"site {site}: {key}", str(value)), f"site {site}")
     return found

@@ -19,7 +19,9 @@ import yaml
 import diffrun
 from diffrun.errors import ConfigError
 
-KEYS = ("description", "retired", "program", "runtime", "repo", "output_root", "jobs", "image", "batch")
+KEYS = (
+    "description", "retired", "program", "runtime", "repo", "output_root", "cache", "jobs", "image", "batch",
+)  # fmt: skip
 #: Of these a site only tells; all others are settings.
 TELLING = ("description", "retired", "batch")
 #: What a job asks of Slurm and a user may choose as well.

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Two plain images of SDSS Stripe 82, as the survey left them, made calexps and differenced."""
+"""Two plain images of SDSS Stripe 82, as the survey left them, differenced by one command."""
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -48,31 +49,38 @@ def images(shared_data, fakes, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def done(images, tmp_path_factory):
-    """The repository, the difference and its sources."""
+    """By one command: the repository of both calexps and its visits, the difference and its sources."""
     folder = tmp_path_factory.mktemp("plainsky")
-    repo, made = folder / "repo", {}
-    for visit, path in images.items():
-        words = [path, "--output", repo, "--visit", visit, "--gain", GAIN]
-        made[visit] = json.loads(python("-m", "diffrun.engine.makecalexp", *words))
-    words = ["--repo", repo, "--science", 4192, "--template", 6377, "--output", folder / "run", "--json"]
-    files = json.loads(python("-c", "from diffrun.cli import main; main()", *words))["files"]
-    return repo, made, read_exposure(Path(files["difference"])), read_catalog(Path(files["catalogue"]))
+    program = "from diffrun.cli import main; main()"
+    words = ["--science", images[4192], "--template", images[6377], "--gain", GAIN, "--output", "run"]
+    done = subprocess.run(
+        [sys.executable, "-c", program, *map(str, words), "--json"],
+        env={**os.environ, "DIFFRUN_CACHE": str(folder / "cache")},
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    files = {name: Path(path) for name, path in json.loads(done.stdout)["files"].items()}
+    plan = json.loads(files["record"].read_bytes())["plan"]
+    visits = {4192: plan["science"][0], 6377: plan["template"][0]}
+    difference, sources = read_exposure(files["difference"]), read_catalog(files["catalogue"])
+    return Path(plan["repository"]), visits, difference, sources
 
 
-def python(*words):
-    argv = [sys.executable, *map(str, words)]
-    return subprocess.run(argv, stdout=subprocess.PIPE, check=True).stdout
+def of_visit(done, dataset, run):
+    visit = done[1][run]
+    return done[0] / f"{dataset}/v{visit['visit']}-f{visit['filter']}/R22/S11.fits"
 
 
 def test_the_seeing_is_what_the_stack_measures(done, shared_data):
-    for visit, facts in done[1].items():
-        psf = read_exposure(shared_data / "stripe82_repo" / f"calexp/v{visit}-fr/R22/S11.fits").psf
-        ours = read_exposure(done[0] / f"calexp/v{visit}-fr/R22/S11.fits").psf
+    for run, visit in done[1].items():
+        psf = read_exposure(shared_data / "stripe82_repo" / f"calexp/v{run}-fr/R22/S11.fits").psf
+        ours = read_exposure(of_visit(done, "calexp", run)).psf
         for x, y in ((800, 500), (1300, 1000)):
             # The PSF weighs noise by its sum of squares: that is what a flux's error hangs on.
             stack, mine = (np.sum(p.kernel_image(x, y) ** 2) for p in (psf, ours))
             assert mine == pytest.approx(stack, rel=0.05)
-        assert facts["data_id"]["filter"] == "r"
+        assert visit["filter"] == "r"
 
 
 def test_the_noise_is_true(done):
@@ -87,8 +95,8 @@ def test_the_noise_is_true(done):
 
 def test_stars_leave_what_noise_leaves(done, fakes):
     """The real stack, on its own calexps of these frames, leaves 1.17."""
-    repo, _, difference, _ = done
-    src = read_catalog(repo / "src/v4192-fr/R22/S11.fits")
+    difference = done[2]
+    src = read_catalog(of_visit(done, "src", 4192))
     flux, error = src.flux("slot_PsfFlux")
     x, y = src["slot_Centroid_x"], src["slot_Centroid_y"]
     star = (flux > 10 * error) & (flux < 500 * error) & (src["base_ClassificationExtendedness_value"] < 0.5)

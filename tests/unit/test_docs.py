@@ -10,7 +10,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from astropy.io import fits
 
 import diffrun
 
@@ -19,6 +21,7 @@ PAGES = sorted(CHECKOUT.glob("*.md")) + sorted((CHECKOUT / "docs").rglob("*.md")
 LINK = re.compile(r"\]\((?!https?:|#)([^)#\s]+)")
 CODE = re.compile(r"^(?:    |\t)(?:\$ )?(.*\bdiffrun --science.*)$", re.MULTILINE)
 
+IMAGE = re.compile(r"\.fits?(\.gz)?$")
 WANTING = re.compile(r"cannot reach a Docker server|there is no command|has no image|no image is known")
 
 
@@ -47,6 +50,9 @@ def commands() -> list[str]:
 @pytest.mark.parametrize("command", commands())
 def test_commands_are_understood(command: str, tmp_path: Path) -> None:
     words = shlex.split(command)
+    for number, word in enumerate(words):
+        if IMAGE.search(word):
+            fits.writeto(tmp_path / word, np.full((64, 64), number, np.int16))
     assert Path(words[0]).name == "diffrun"
     program = "import sys, diffrun.cli; sys.argv[0] = 'diffrun'; diffrun.cli.main()"
     done = subprocess.run(

@@ -20,7 +20,7 @@ from diffrun.runtimes.native import python
 from diffrun.runtimes.shifter import Layout, mapped, plain
 
 #: What passes from the submitter to the job, as the native runtime would see it.
-PASSED = ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "NUMBA_CACHE_DIR")
+PASSED = ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "NUMBA_CACHE_DIR", "DIFFRUN_CACHE")
 _PLAIN = re.compile(r"[A-Za-z0-9_./:=,;+@%-]+", re.ASCII)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from diffrun.errors import UsageError
 from diffrun.files.atomic import write_bytes
+from diffrun.frames import Frame
 from diffrun.request import Request
 
 COLUMNS = ("science", "template", "raft", "sensor", "filter", "template_filter")
@@ -67,9 +68,15 @@ def _of_lines(lines: list[str], where: str) -> tuple[Request, ...]:
 
 def _pair(given: dict[str, str], place: str) -> Request:
     try:
-        return Request.parse(given)
+        return _of_numbers(Request.parse(given))
     except UsageError as error:
         raise UsageError(f"{place}: {error.message}", error.remedy) from None
+
+
+def _of_numbers(pair: Request) -> Request:
+    if isinstance(pair.science, Frame):
+        raise UsageError(f"{pair.science.path} is a file", "a campaign takes visits of a repository")
+    return pair
 
 
 def of_visits(given: dict[str, str | None]) -> tuple[Request, ...]:
@@ -80,7 +87,7 @@ def of_visits(given: dict[str, str | None]) -> tuple[Request, ...]:
     found: dict[str, Request] = {}
     for science in str(given["science"]).split("^"):
         for template in str(given["template"]).split("^"):
-            pair = Request.parse({**given, "science": science, "template": template})
+            pair = _of_numbers(Request.parse({**given, "science": science, "template": template}))
             if pair.science != pair.template:
                 found.setdefault(pair.name, pair)
     if not found:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from diffrun import plan, settings
+from diffrun import inputs, settings, versions
 from diffrun.errors import ConfigError
 from diffrun.files.atomic import write_bytes
 from diffrun.request import Request
@@ -60,8 +60,8 @@ def of(request: Request) -> Recipe:
         "image": resolved.image.value,
         "repository": str(resolved.repo.value) if resolved.repo.value else None,
         "config": list(request.config),
-        "configfiles": [plan.summed(path, path.name).sha256 for path in request.configfile],
-        "versions": dict(plan.versions()) if resolved.runtime.value == "native" else {},
+        "configfiles": [inputs.summed(path, path.name).sha256 for path in request.configfile],
+        "versions": dict(versions.versions()) if resolved.runtime.value == "native" else {},
     }
     return Recipe(tuple(words), identity, resolved)
 

@@ -14,7 +14,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,7 @@ class Products:
     metadata: Mapping[str, Any]
     template_fwhm: float
     files: Mapping[str, str]
+    names: tuple[str, str] | None = None  # what a person calls both images, where they are no visits
 
     @cached_property
     def sky(self) -> quality.Sky:
@@ -228,6 +229,9 @@ def directions(exposure: Exposure) -> tuple[tuple[float, float], tuple[float, fl
 
 def _title(products: Products) -> str:
     science, template = products.science_id, products.template_id
+    if products.names and template:
+        first, second = products.names
+        return f"{first} ({science.filter}) - {second} ({template.filter})"
     sensor = short_name(science.raft, science.sensor)
     minus = f" - visit {template.visit} ({template.filter})" if template else " - template"
     return f"visit {science.visit} ({science.filter}){minus}   {sensor}"
@@ -237,10 +241,12 @@ def _captions(products: Products, scale: float) -> tuple[str, str, str]:
     science, difference = products.science, products.difference
     (ny, nx), (x0, y0) = difference.shape, difference.xy0
     middle = x0 + (nx - 1) / 2, y0 + (ny - 1) / 2
-    first = f"science {products.science_id.visit}: FWHM {_width(science, middle, scale)}"
+    visits = [f" {each.visit}" if each else "" for each in (products.science_id, products.template_id)]
+    of_science, of_template = ("", "") if products.names else visits
+    first = f"science{of_science}: FWHM {_width(science, middle, scale)}"
     width = products.template_fwhm
     own = f" (its own FWHM {width * scale:.2f} arcsec)" if np.isfinite(width) else ""
-    second = f"matched template {products.template_id.visit if products.template_id else ''}{own}"
+    second = f"matched template{of_template}{own}"
     if products.matched is None:
         second = "matched template: not written"
     return first, second, f"difference: FWHM {_width(difference, middle, scale)}"
@@ -289,6 +295,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = "first word of the datasets (coaddName); - to wait until standard input tells it"
     parser.add_argument("--prefix", default="deep", help=words)
     parser.add_argument("--suffix", default="", help="put before the ending of both file names")
+    parser.add_argument("--names", nargs=2, help="of both images, for the picture, instead of their visits")
     options = parser.parse_args(argv)
     prefix = _told() if options.prefix == "-" else options.prefix
     if not prefix:  # whoever has started us needs no report
@@ -296,6 +303,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         template = parse_keys(options.template) if options.template else None
         products = read_products(options.out, parse_keys(options.science), template, prefix)
+        products = replace(products, names=tuple(options.names) if options.names else None)
         image = options.out / f"picture{options.suffix}.png"
         numbers = options.out / f"summary{options.suffix}.json"
         with ThreadPoolExecutor(1) as beside:

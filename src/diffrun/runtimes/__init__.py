@@ -22,6 +22,8 @@ SURVEY = "diffrun.engine.survey"
 REPORT = "diffrun.engine.report"
 GATHER = "diffrun.engine.gather"
 LIGHTCURVES = "diffrun.engine.lightcurves"
+MAKECALEXP = "diffrun.engine.makecalexp"
+LOOK = "diffrun.engine.makecalexp.look"
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class Job:
     Attributes
     ----------
     module : `str`
-        `ENGINE`, `SURVEY`, `REPORT`, `GATHER` or `LIGHTCURVES`.
+        `ENGINE`, `SURVEY`, or another of the names above.
     arguments : `tuple` [`str`, ...]
     reads : `tuple` [`pathlib.Path`, ...]
         Folders and files that it may only read.

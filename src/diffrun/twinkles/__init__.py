@@ -61,7 +61,7 @@ def _unpack_into(root: Path) -> None:
         temporary = Path(tempfile.mkdtemp(prefix=".twinkles-", dir=root.parent))
     except OSError as error:
         what = f"cannot unpack the Twinkles subset into {root.parent}: {error.strerror}"
-        raise OutputError(what, "set XDG_CACHE_HOME to a folder that you may write") from error
+        raise OutputError(what, "set DIFFRUN_CACHE to a folder that you may write") from error
     try:
         write_all(_PACKED, temporary)
         temporary.chmod(0o755)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import sys
 import warnings
 from collections.abc import Sequence
@@ -20,11 +19,9 @@ from typing import Any
 
 from diffrun.errors import DiffrunError, UsageError
 from diffrun.repository.dataid import DataId, parse_filter, parse_visit
+from diffrun.repository.register import refuse_other_filter
 
 _THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "OMP_NUM_THREADS")
-_FILTER_CARDS = ("FILTER", "FILTNAM", "BAND", "FILTER1", "FILTER2", "FILTERS", "INSFILTE")
-_NOT_IN_BEAM = re.compile(r"((clear|open|none|empty|air|blank)\d*)?", re.IGNORECASE)
-_BAND = re.compile(r"[ugrizyUBVRIYJHK]")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -58,16 +55,16 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace) -> dict[str, Any]:
-    from diffrun.engine.makecalexp import deposit
+    from diffrun.engine.makecalexp import deposit, look
     from diffrun.engine.makecalexp.make import Ask, make
 
     numbers = {name: _positive(name, getattr(options, name)) for name in ("gain", "saturation", "psf_fwhm")}
     ask = Ask(options.image, options.hdu, options.mask, options.variance, **numbers)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        name = options.filter or _filter(ask)
+        name = options.filter or look.filter_name(ask.path, ask.hdu)
         data_id = DataId(parse_visit(options.visit), parse_filter(name), "2,2", "1,1")
-        deposit.refuse_other_filter(options.output, data_id)
+        refuse_other_filter(options.output, data_id)
         made = make(ask, data_id)
     written = deposit.write(options.output, data_id, made)
     for note in made.facts["notes"]:
@@ -81,21 +78,6 @@ def _positive(name: str, value: float | None) -> float:
     if not 0 < value < float("inf"):
         raise UsageError(f"--{name.replace('_', '-')} {value:g} is not above 0", "give a positive number")
     return value
-
-
-def _filter(ask: Any) -> str:
-    """The filter as the header has it, in a form that a path can hold; ``unknown`` if there is none."""
-    from diffrun.engine.makecalexp import plain
-
-    with plain.open_file(ask.path) as hdus:
-        header = plain.cards(hdus, plain.choose(hdus, ask.hdu, ask.path)[0])
-    for card in _FILTER_CARDS:
-        words = str(header.get(card, "")).split()
-        band = next((word for word in words if _BAND.fullmatch(word)), None)
-        name = band or re.sub(r"[^A-Za-z0-9_+~.-]", "", "_".join(words)).lstrip("+~.-")
-        if not _NOT_IN_BEAM.fullmatch(name):
-            return name
-    return "unknown"
 
 
 if __name__ == "__main__":

@@ -46,8 +46,8 @@ _MOST_MISSING = 0.99
 _HALF, _HALF_FWHM = (8, 22), 4.5
 _REPAIR = 3
 _GROW_SATURATED = 2
-#: FWHM in pixels under which an image is undersampled; stars below which the PSF is the same everywhere.
-_UNDERSAMPLED, _FEW = 2.5, 8
+#: Stars below which the PSF is the same everywhere.
+_FEW = 8
 
 
 @dataclass(frozen=True)
@@ -340,8 +340,6 @@ def _last_notes(known: dict[str, Any]) -> list[str]:
     """What the PSF makes one careful about."""
     psf, notes = known["psf"], []
     width = psf["fwhm_pixels"]
-    if width < _UNDERSAMPLED:
-        notes.append(f"the image is undersampled: the FWHM is {width:.2f} pixels, {_UNDERSAMPLED} are needed")
     if psf["stars"] == 0:
         notes.append(f"the PSF is not measured: a Moffat profile of {width:.2f} pixels is taken")
     elif psf["stars"] < _FEW:
