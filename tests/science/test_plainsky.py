@@ -48,11 +48,13 @@ def images(shared_data, fakes, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def done(images, tmp_path_factory):
-    """By one command: the repository of both calexps and its visits, the difference and its sources."""
+def done(images, shared_data, tmp_path_factory):
+    """By one command: the repository of both calexps, what is known of them, the difference, its sources."""
     folder = tmp_path_factory.mktemp("plainsky")
     program = "from diffrun.cli import main; main()"
-    words = ["--science", images[4192], "--template", images[6377], "--gain", GAIN, "--output", "run"]
+    words = ["--science", images[4192], "--template", images[6377], "--output", "run"]
+    words += ["--science-mask", shared_data / "stripe82" / "fpM-004192-r4-0300.fit"]
+    words += ["--template-mask", shared_data / "stripe82" / "fpM-006377-r4-0399.fit"]
     done = subprocess.run(
         [sys.executable, "-c", program, *map(str, words), "--json"],
         env={**os.environ, "DIFFRUN_CACHE": str(folder / "cache")},
@@ -61,26 +63,42 @@ def done(images, tmp_path_factory):
         check=True,
     )
     files = {name: Path(path) for name, path in json.loads(done.stdout)["files"].items()}
-    plan = json.loads(files["record"].read_bytes())["plan"]
-    visits = {4192: plan["science"][0], 6377: plan["template"][0]}
+    record = json.loads(files["record"].read_bytes())
+    sides = {4192: "science", 6377: "template"}
+    made = {run: record["prepared"][side] for run, side in sides.items()}
     difference, sources = read_exposure(files["difference"]), read_catalog(files["catalogue"])
-    return Path(plan["repository"]), visits, difference, sources
+    return Path(record["plan"]["repository"]), made, difference, sources
 
 
 def of_visit(done, dataset, run):
-    visit = done[1][run]
+    visit = done[1][run]["data_id"]
     return done[0] / f"{dataset}/v{visit['visit']}-f{visit['filter']}/R22/S11.fits"
 
 
 def test_the_seeing_is_what_the_stack_measures(done, shared_data):
-    for run, visit in done[1].items():
+    for run, facts in done[1].items():
         psf = read_exposure(shared_data / "stripe82_repo" / f"calexp/v{run}-fr/R22/S11.fits").psf
         ours = read_exposure(of_visit(done, "calexp", run)).psf
         for x, y in ((800, 500), (1300, 1000)):
             # The PSF weighs noise by its sum of squares: that is what a flux's error hangs on.
             stack, mine = (np.sum(p.kernel_image(x, y) ** 2) for p in (psf, ours))
             assert mine == pytest.approx(stack, rel=0.05)
-        assert visit["filter"] == "r"
+        assert facts["data_id"]["filter"] == "r"
+
+
+def test_the_sky_tells_the_gain(done):
+    """But for the noise of reading, which is 4 % of the sky's."""
+    for facts in done[1].values():
+        assert 0.93 * GAIN < facts["gain"] < GAIN
+
+
+def test_saturated_stars_leave_no_clean_source(done):
+    """The survey has filled their middles: only its masks tell."""
+    sources = done[3]
+    clean = ~(sources["base_PixelFlags_flag_saturated"] | sources["base_PixelFlags_flag_edge"])
+    for x, y in ((1563, 281), (1001, 295), (312, 357), (1845, 41), (1597, 72)):
+        near = np.hypot(sources["slot_Centroid_x"] - x, sources["slot_Centroid_y"] - y) < 10
+        assert not (near & clean).any()
 
 
 def test_the_noise_is_true(done):

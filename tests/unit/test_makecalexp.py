@@ -101,3 +101,14 @@ def test_a_damaged_file_is_refused(tmp_path):
     assert done.returncode == 4
     assert "cut short" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_a_sky_above_a_known_pedestal_tells_the_gain(tmp_path):
+    gain, bias = 4.0, 1000
+    pixels = np.random.default_rng(8).poisson(stars(3.4)) / gain + bias
+    header = fits.Header({"SOFTBIAS": bias})
+    fits.writeto(tmp_path / "a.fits", np.rint(pixels).astype(np.int16), header)
+    done = program(tmp_path / "a.fits", "--output", tmp_path / "repo", "--visit", 9)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["gain"] == pytest.approx(gain, rel=0.04)
+    assert "that its sky tells above the pedestal" in done.stderr

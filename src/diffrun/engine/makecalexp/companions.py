@@ -11,7 +11,7 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
-from diffrun.engine.makecalexp import plain
+from diffrun.engine.makecalexp import plain, sdssmask
 from diffrun.errors import DataError
 from diffrun.files.afw import cards
 from diffrun.files.afw.exposure import DEFAULT_PLANES
@@ -132,6 +132,8 @@ def find_mask(
     """
     if other is not None:
         with plain.open_file(other) as opened:
+            if sdssmask.is_mask(opened):
+                return sdssmask.read(opened, shape, other)
             named = [h for h in opened if plain.is_image(h) and h.name.upper() in plain.MASK_NAMES]
             hdu = named[0] if named else opened[plain.choose(opened, None, other)[0]]
             return _mask(hdu, shape, str(other))

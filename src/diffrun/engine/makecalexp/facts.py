@@ -46,8 +46,8 @@ class Facts:
     ----------
     gain, read_noise : `float`
         Electrons per count, electrons. Not yet believed.
-    saturation : `float`
-        In the image's unit.
+    saturation, pedestal : `float`
+        In the image's unit; the pedestal is in every pixel, beneath sky and sources.
     exposure_time : `float`
         Seconds.
     mjd : `float`
@@ -62,6 +62,7 @@ class Facts:
     gain: float
     read_noise: float
     saturation: float
+    pedestal: float
     exposure_time: float
     mjd: float
     flux_mag0: float
@@ -87,6 +88,7 @@ def read(header: Mapping[str, Any]) -> Facts:
         gain=gain,
         read_noise=_value(header, _READ_NOISE),
         saturation=_value(header, _SATURATE),
+        pedestal=_value(header, ("SOFTBIAS",)),
         exposure_time=exposure_time,
         mjd=found["time"],
         flux_mag0=found["zero point"],

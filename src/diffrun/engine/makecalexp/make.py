@@ -224,6 +224,8 @@ def _masked(image: plain.Plain, ask: Ask, said: facts.Facts, given: Any, account
         "missing_pixels": int(missing.sum()), "filled_pixels": int((blocks & ~missing).sum()),
         "saturation": told, "mask": where or "none given",
     }  # fmt: skip
+    if where:
+        account.notes.append(f"mask: {where}")
     if missing.any():
         account.notes.append(f"{int(missing.sum())} pixels without a number are NO_DATA")
     if (blocks & ~missing).any():
@@ -277,7 +279,10 @@ def _neighbours(fwhm: float) -> float:
 
 def _repaired(flat: Image, sigma: Image, plane: _Planes, fwhm: float, account: _Account
               ) -> tuple[Image, _Planes]:  # fmt: skip
-    """The image with defects closed from around them; what is too wide for that is missing."""
+    """The image with defects closed from around them; what is too wide for that is missing.
+
+    What was interpolated before, as the mask says, is left as it is.
+    """
     missing = plane.has("NO_DATA")
     hot = defects.spikes(flat, sigma, ~(missing | plane.has("SAT", "BAD")), _neighbours(fwhm))
     dead = defects.far_below(flat, sigma) & ~missing
@@ -288,7 +293,7 @@ def _repaired(flat: Image, sigma: Image, plane: _Planes, fwhm: float, account: _
         account.notes.append(f"{number} pixels too sharp for the seeing (hot, cosmic rays) are interpolated")
     if dead.any():
         account.notes.append(f"{int(dead.sum())} pixels far below the sky are BAD")
-    hole = (plane.has("CR", "BAD") | missing) & ~plane.has("SAT")
+    hole = (plane.has("CR", "BAD") | missing) & ~plane.has("SAT", "INTRP")
     closed, left = defects.interpolated(flat, hole, _REPAIR)
     plane = plane.with_plane("INTRP", hole & ~left & ~missing).with_plane("NO_DATA", left)
     return np.where(plane.has("NO_DATA"), np.float32(0), closed), plane

@@ -23,6 +23,8 @@ _BELIEVED = 1.5
 #: Pixels of stars, and levels of light among them, from which a gain can be told.
 _ENOUGH_PIXELS, _BINS, _ENOUGH_IN_BIN = 300, 12, 25
 _SURE = 3.0
+#: How bright a sky must be, in units of its noise, to be compared with it.
+_BRIGHT = 3.0
 
 
 @dataclass(frozen=True)
@@ -71,8 +73,11 @@ def variance(given: companions.Noise | None, flat: Image, ground: Sky, detected:
     own = "the image's own noise"
     found, origin, reason = gain, "as given", ""
     if not np.isfinite(gain):
+        light = float(np.median(ground.level[::16, ::16])) - np.nan_to_num(said.pedestal)
         found, origin = said.gain, "of its card"
-        reason = _doubt(said, float(np.median(ground.level[::16, ::16])), measured)
+        reason = _doubt(said, light, measured)
+        if np.isfinite(said.pedestal) and (reason or not np.isfinite(found)) and light > _BRIGHT * measured:
+            found, origin, reason = light / measured**2, "that its sky tells above the pedestal", ""
     if not np.isfinite(found) or reason:
         notes += (reason,) if reason else ()
         return ground.sigma**2, Choice(known | {"variance": own, "gain": None}, notes, lacks_gain=True)
@@ -104,7 +109,7 @@ def _light(flat: Image, detected: Bool) -> Image:
 
 
 def _doubt(said: Facts, level: float, measured: float) -> str:
-    """Why the gain of the card is not believed, nothing if it is.
+    """Why the gain of the card is not believed with a sky of this light, nothing if it is.
 
     A sky that was subtracted leaves nothing to compare with: then the card is believed.
     """
@@ -112,7 +117,7 @@ def _doubt(said: Facts, level: float, measured: float) -> str:
         return ""
     read = said.read_noise / said.gain if np.isfinite(said.read_noise) else 0.0
     expected = np.sqrt(max(level, 0.0) / said.gain + read**2)
-    if level < 3 * measured:
+    if level < _BRIGHT * measured:
         return ""
     if 1 / _BELIEVED < expected / measured < _BELIEVED:
         return ""
