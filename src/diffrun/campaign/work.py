@@ -43,7 +43,7 @@ def done(common: Recipe, asked: Standing, gather: Gather, again: bool, screen: S
         if now.todo:
             with gather(folder) as crew:
                 _drive(common, now, crew, screen)
-    ended = survey(folder, asked.pairs)
+    ended = survey(folder, asked.pairs, before=now)
     screen.line(f"{shown(folder)}: {ended}")
     return ended
 
@@ -59,7 +59,7 @@ def begun(common: Recipe, asked: Standing, again: bool, screen: Screen) -> Itera
         known = {pair.name: pair for pair in (pairs_of(folder) if (folder / PAIRS).exists() else ())}
         if any(pair.name not in known for pair in asked.pairs):
             pairs.write(folder / PAIRS, (known | {pair.name: pair for pair in asked.pairs}).values())
-        now = survey(folder, asked.pairs, again)
+        now = survey(folder, asked.pairs, again, asked)
         screen.line(f"{shown(folder)}: {now}")
         _say_why(now, screen)
         yield now
@@ -72,7 +72,7 @@ def in_task(common: Recipe, folder: Path, chosen: Sequence[Request], at_once: in
     now = survey(folder, chosen)
     if now.todo:
         _drive(common, now, Here(at_once, limit), screen)
-    ended = survey(folder, chosen)
+    ended = survey(folder, chosen, before=now)
     screen.line(f"{shown(folder)}: {ended}")
     return ended
 
