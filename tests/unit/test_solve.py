@@ -127,6 +127,19 @@ def test_variable_stars_feign_no_clouds():
     assert fit(images, candidates, order=2).sum_order == 0
 
 
+def test_changes_beside_the_stars_are_not_in_the_kernel():
+    """Something of S/N 15 that only the second image has, at the same place beside every fourth star."""
+    images, candidates = pair(14, brightest=6e5)
+    image, (yy, xx) = images[1].image.copy(), np.mgrid[:N, :N]
+    for x, y in zip(candidates.x[::4], candidates.y[::4], strict=True):
+        profile = np.exp(-0.5 * ((xx - x - 10) ** 2 + (yy - y) ** 2) / wide(x) ** 2)
+        image += (110 * profile).astype(np.float32)
+    images[1] = images[1].replace(image=image)
+    kernel = fit(images, candidates).kernel.at(256, 256)
+    assert kernel.sum() == pytest.approx(RATIO, rel=0.003)
+    assert abs(kernel[:, 19:].sum() - kernel[:, :6].sum()) < 0.0007
+
+
 @pytest.mark.parametrize(("count", "order"), [(1, 0), (5, 0), (6, 1), (11, 1), (12, 2), (100, 2)])
 def test_few_candidates_lower_the_order(count, order):
     assert affordable_order(count, 2) == order

@@ -38,6 +38,8 @@ class Stamps:
     target_variance, convolved_variance : `numpy.ndarray`, (n, pixels), float32
         Variance of the target and of the image to be convolved, as it is.
     usable : `numpy.ndarray`, (n, pixels), bool
+    disc : `numpy.ndarray`, (side, side), bool
+        Which pixels of the square about a star those of its stamp are.
     """
 
     x: Array
@@ -47,9 +49,16 @@ class Stamps:
     target_variance: Float
     convolved_variance: Float
     usable: NDArray[np.bool_]
+    disc: NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.x)
+
+    def squares(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Values of the pixels, (n, pixels), on squares, (n, side, side), with 0 outside the discs."""
+        out = np.zeros((len(values), *self.disc.shape), values.dtype)
+        out[:, self.disc] = values
+        return out
 
     def models(self, kernel: LinearCombinationKernel) -> Float:
         """The matched stamps, (n, pixels)."""
@@ -71,7 +80,8 @@ def cut(
 ) -> Stamps:
     """Cut stamps of radius ``half`` out of two images on one grid of parent pixels, finite everywhere."""
     offset = np.arange(-half, half + 1)
-    disc = np.flatnonzero(np.hypot(offset[:, None], offset[None, :]) <= half + 0.5)
+    inside = np.hypot(offset[:, None], offset[None, :]) <= half + 0.5
+    disc = np.flatnonzero(inside)
     n, reach = len(candidates), half + basis.size // 2
     design = np.empty((n, len(basis.mixing), len(disc)), np.float32)
     bands = basis.bands(2 * reach + 1)
@@ -88,7 +98,7 @@ def cut(
         usable[i] = good.ravel()[disc]
 
     each(do, range(n))
-    return Stamps(candidates.x, candidates.y, design, planes[0], planes[1], planes[2], usable)
+    return Stamps(candidates.x, candidates.y, design, planes[0], planes[1], planes[2], usable, inside)
 
 
 def _window(exposure: Exposure, plane: NDArray[Any], x: float, y: float, half: int) -> NDArray[Any]:

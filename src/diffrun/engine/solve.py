@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import maximum_filter, uniform_filter
 
 from diffrun.engine.basis import GaussianBasis
 from diffrun.engine.equations import Equations, equations, over_field
@@ -31,6 +32,9 @@ _MODEL_ERROR = 0.005
 #: Square S/N of the pixels of a star from which on it tells how well the PSFs match.
 _TELLING = 100.0
 _PIXEL_CLIP = 5.0
+#: Side of the boxes that are clipped as pixels are, and the part of a star's light by which they may be off:
+#: a change beside a star is in no pixel alone, and would be fitted by its kernel.
+_BOX, _BOX_TOLERANCE = 5, 0.3
 #: A candidate with another flux than the common one by so many of its errors, and this part, is left out.
 _FLUX_CLIP, _FLUX_TOLERANCE = 4.0, 0.05
 
@@ -119,8 +123,7 @@ def solve(
     NoStarsError
         When no candidate is left.
     """
-    power = 1.0 / (4 * np.pi)
-    trial = _first(stamps, power)
+    trial = _first(stamps, 1.0 / (4 * np.pi))
     made = equations(stamps, trial.weights, fit_background)
     for iteration in range(iterations + 1):
         if not trial.used.any():
@@ -131,10 +134,10 @@ def solve(
         share = trial.used / trial.doubt
         orders = choose_orders(made, share, stamps, basis, box, order)
         kernel, condition = _fit(made, share, stamps, basis, box, orders)
-        residual = _residuals(stamps, kernel, made.weights, fit_background)
+        model = stamps.models(kernel)
+        residual = _residuals(stamps, model, made.weights, fit_background)
         if iteration < iterations:
-            power = _power(kernel)
-            trial = _revised(stamps, kernel, residual, made.weights, power)
+            trial = _revised(stamps, model, residual, made.weights, _power(kernel))
             made = equations(stamps, trial.weights, fit_background, made)
     return Solution(
         kernel=kernel,
@@ -176,11 +179,9 @@ def _fit(
     return LinearCombinationKernel(basis.images, coefficients, box), condition
 
 
-def _residuals(
-    stamps: Stamps, kernel: LinearCombinationKernel, weights: Float, fit_background: bool
-) -> Float:
-    """What the kernel leaves of the targets, (n, pixels)."""
-    residual = stamps.target - stamps.models(kernel)
+def _residuals(stamps: Stamps, model: Float, weights: Float, fit_background: bool) -> Float:
+    """What a model leaves of the targets, (n, pixels)."""
+    residual = stamps.target - model
     if fit_background:
         total = weights.sum(axis=1, dtype=float)
         mean = _sums(weights, residual) / np.where(total > 0, total, 1.0)
@@ -202,19 +203,29 @@ def _chi2(weights: Float, residual: Float) -> Array:
     return np.asarray(_sums(weights, residual, residual) / np.maximum(count - 1, 1))
 
 
-def _revised(
-    stamps: Stamps, kernel: LinearCombinationKernel, residual: Float, weights: Float, power: float
-) -> Trial:
-    """The candidates with the pixels, the signal and the doubt that a kernel gives them."""
-    model = stamps.models(kernel)
+def _revised(stamps: Stamps, model: Float, residual: Float, weights: Float, power: float) -> Trial:
+    """The candidates with the pixels, the signal and the doubt that a model gives them."""
     signal = model - np.median(model, axis=1, keepdims=True)
     doubt = np.maximum(_chi2(weights, residual), 1.0)
     limit = (_PIXEL_CLIP * np.sqrt(doubt)).astype(np.float32)[:, None]
     full = _weights(stamps, stamps.usable, signal, power)
     good = stamps.usable & (np.abs(residual) * np.sqrt(full) < limit)
+    good &= _without_neighbours(stamps, full, residual, signal, limit)
     used = _common_flux(stamps, signal, residual, weights, doubt, power)
     used &= np.count_nonzero(good, axis=1) > good.shape[1] / 2
     return Trial(np.where(good, full, np.float32(0)), signal, doubt, used)
+
+
+def _without_neighbours(stamps: Stamps, weights: Float, residual: Float, signal: Float, limit: Float) -> Bool:
+    """Pixels in no box whose residual exceeds so many of its errors and a part of its star's light."""
+    sums = (
+        uniform_filter(stamps.squares(plane), (0, _BOX, _BOX), mode="constant") * np.float32(_BOX**2)
+        for plane in (weights * residual, weights, weights * np.abs(signal))
+    )
+    off, known, light = sums
+    bound = limit[:, :, None] * np.sqrt(np.maximum(known, 0)) + np.float32(_BOX_TOLERANCE) * light
+    changed = maximum_filter(np.abs(off) > bound, (0, _BOX, _BOX))
+    return np.asarray(~changed[:, stamps.disc])
 
 
 def _common_flux(
