@@ -85,9 +85,10 @@ def _sum_circles(image, variance, mask, bits, x, y, radii):  # type: ignore[no-u
                     at += 1
                 if at < m:
                     _add(whole[at], 1.0, value, noise, kind)
-        for at in range(1, m):
-            whole[at] += whole[at - 1]
-        sums[k] = whole + part
+        for at in range(m):
+            for i in range(5):  # one by one: numba takes seconds to compile what assigns rows
+                whole[at, i] += whole[at - 1, i] if at else 0.0
+                sums[k, at, i] = whole[at, i] + part[at, i]
     return sums
 
 
