@@ -2,9 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The engine under the name that the contract gives it."""
 
-import sys
-
-from diffrun.engine.__main__ import main
+from diffrun.engine.__main__ import run
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

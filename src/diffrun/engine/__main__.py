@@ -7,8 +7,10 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from diffrun.engine import kernelcache
+from diffrun.engine.leave import leave
 
 _THREADS = (
     "OPENBLAS_NUM_THREADS",
@@ -32,5 +34,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     return program.main(sys.argv[1:] if argv is None else argv)
 
 
+def run() -> NoReturn:
+    """The program, to its end."""
+    leave(main())
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

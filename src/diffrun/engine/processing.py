@@ -21,6 +21,7 @@ from pathlib import Path
 from diffrun.engine import logs, overrides, products
 from diffrun.engine.arguments import Arguments
 from diffrun.engine.config import ImageDifferenceConfig
+from diffrun.engine.leave import leave
 from diffrun.engine.selection import template_for
 from diffrun.engine.task import run
 from diffrun.errors import DiffrunError
@@ -153,6 +154,7 @@ def _child(job: Job, output: Path) -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     logs.configure(job.arguments.log_levels, job.arguments.long_log)
     try:
-        sys.exit(0 if process(job, output) else 1)
+        done = process(job, output)
     except KeyboardInterrupt:
-        sys.exit(1)
+        done = False
+    leave(0 if done else 1)

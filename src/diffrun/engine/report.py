@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from diffrun.engine import boost, cataloguefiles, picture, quality
+from diffrun.engine.leave import leave
 from diffrun.engine.smoothpsf import fwhm
 from diffrun.engine.survey import parse_keys
 from diffrun.errors import DiffrunError, UsageError
@@ -321,4 +322,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())
