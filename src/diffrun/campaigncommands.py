@@ -13,12 +13,13 @@ import typer
 
 from diffrun import batchcommands as b
 from diffrun import options as o
-from diffrun.display import Screen, shown
+from diffrun.display import Screen, duration, shown
 from diffrun.errors import UsageError
 from diffrun.options import Text, option
 from diffrun.request import Request, folder, jobs
 
 if TYPE_CHECKING:
+    from diffrun.campaign.forecast import Forecast
     from diffrun.campaign.recipe import Recipe
     from diffrun.campaign.standing import Standing
     from diffrun.campaign.work import Gather
@@ -96,13 +97,14 @@ def plan(
     as_json: o.Json = False,
 ) -> None:
     """What a run would do: the pairs, what is done, what is repeated and why. Nothing is written."""
-    _, standing = _asked(context.params)
+    recipe, standing = _asked(context.params)
     if as_json:
         print(json.dumps(standing.as_dict(), indent=2))
         return
     print(standing)
     for each in standing.todo:
         print(f"{each.pair.name}: {each.why}" if each.why else each.pair.name)
+    _forecast(recipe, standing, Screen())
 
 
 @app.command()
@@ -154,27 +156,44 @@ def run(
     if executor == "array":
         _submit(recipe, standing, context.params, at_once or 1, screen)
         return
-    ended = work.done(recipe, standing, _crew(recipe, context.params, at_once), again, screen)
+    ended = work.done(recipe, standing, _crew(recipe, context.params, at_once, screen), again, screen)
     if as_json:
         print(json.dumps(ended.as_dict(), indent=2))
     if ended.failed or ended.todo:
         raise typer.Exit(1)
 
 
-def _crew(recipe: Recipe, typed: dict[str, Any], at_once: int | None) -> Gather:
+def _crew(recipe: Recipe, typed: dict[str, Any], at_once: int | None, screen: Screen) -> Gather:
     """What gathers those who do the pairs."""
     from diffrun.campaign import array, htex
-    from diffrun.campaign.crew import Here, workers
+    from diffrun.campaign.crew import PAIR_MEMORY, Here, workers
 
     executor, limit = typed["executor"], float(typed["pair_time"])
+    if executor == "local" and at_once:
+        return lambda _: nullcontext(Here(at_once, limit))
+
+    def memory(now: Standing) -> int:
+        found = _forecast(recipe, now, screen)
+        return found.memory if found else PAIR_MEMORY
+
     if executor == "local":
-        return lambda _: nullcontext(Here(at_once or workers(), limit))
+        return lambda now: nullcontext(Here(workers(memory(now)), limit))
     if executor == "parsl":
-        return lambda folder: htex.here(folder, at_once or workers(), limit)
+        return lambda now: htex.here(now.folder, at_once or workers(), memory(now), limit)
     if executor != "slurm":
         raise UsageError(f"--executor {executor!r} is unknown", "use local, parsl, slurm or array")
     asked = htex.nodes(array.wanted(recipe, typed), typed["at_a_time"] or 1, typed["nodes"], at_once)
-    return lambda folder: htex.on_slurm(folder, asked, limit)
+    return lambda now: htex.on_slurm(now.folder, asked, memory(now), limit)
+
+
+def _forecast(recipe: Recipe, now: Standing, screen: Screen) -> Forecast | None:
+    """What a pair takes, told."""
+    from diffrun.campaign import forecast
+
+    found = forecast.of(recipe, now)
+    if found:
+        screen.line(str(found))
+    return found
 
 
 def _submit(recipe: Recipe, standing: Standing, typed: dict[str, Any], at_once: int, screen: Screen) -> None:
@@ -185,6 +204,10 @@ def _submit(recipe: Recipe, standing: Standing, typed: dict[str, Any], at_once: 
     with work.begun(recipe, standing, bool(typed["again"]), screen) as now:
         if not now.todo:
             return
+        found = _forecast(recipe, now, screen)
+        if found:
+            needed = found.seconds * typed["chunk"] / at_once
+            screen.line(f"a task of {typed['chunk']} pairs of one sensor takes about {duration(needed)}")
         job, path = array.submit(recipe, now, wanted, at_once, typed["chunk"], typed["at_a_time"])
     screen.fact("script", shown(path))
     screen.fact("job", job)

@@ -3,19 +3,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 from diffrun.campaign.child import Child
 from diffrun.campaign.ledger import Entry
+from diffrun.capacity import free_memory
 from diffrun.request import Request
 
-#: What a pair is given, until more is known of it, in bytes.
+#: What a pair is given where nothing is known of it, in bytes.
 PAIR_MEMORY = 1024**3
 
 
@@ -75,13 +74,10 @@ class Here:
         return Child(pair, words, self.limit)
 
 
-def workers() -> int:
-    """How many pairs this machine does at a time: one a processor, and a GiB of free memory for each."""
-    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    with contextlib.suppress(OSError, StopIteration, ValueError):
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        free = 1024 * int(next(line for line in lines if line.startswith("MemAvailable")).split()[1])
-    return max(1, min(len(os.sched_getaffinity(0)), free // PAIR_MEMORY))
+def workers(memory: int = PAIR_MEMORY) -> int:
+    """How many pairs this machine does at a time: one a processor, and so many free bytes for each."""
+    processors, free = len(os.sched_getaffinity(0)), free_memory()
+    return processors if free is None else max(1, min(processors, int(free // memory)))
 
 
 def signature() -> str:

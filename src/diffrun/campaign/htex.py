@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from diffrun.batch import script, slurm
 from diffrun.batch.resources import Resources
 from diffrun.campaign import remote
-from diffrun.campaign.crew import PAIR_MEMORY, Work
+from diffrun.campaign.crew import Work
 from diffrun.campaign.ledger import FAILED, Entry
 from diffrun.claim import explained
 from diffrun.display import clean
@@ -139,8 +139,8 @@ class Sent:
 
 
 @contextlib.contextmanager
-def here(folder: Path, workers: int, limit: float) -> Iterator[Htex]:
-    """Workers on this machine.
+def here(folder: Path, workers: int, memory: int, limit: float) -> Iterator[Htex]:
+    """Workers on this machine, each with so many bytes of memory.
 
     Raises
     ------
@@ -151,13 +151,13 @@ def here(folder: Path, workers: int, limit: float) -> Iterator[Htex]:
     provider = parsl.providers.LocalProvider(
         init_blocks=1, max_blocks=1, launcher=parsl.launchers.SimpleLauncher(), worker_init=_environment()
     )
-    with _started(folder, provider, workers, limit, os.getpid()) as made:
+    with _started(folder, provider, workers, memory, limit, os.getpid()) as made:
         yield made
 
 
 @contextlib.contextmanager
-def on_slurm(folder: Path, asked: Nodes, limit: float) -> Iterator[Htex]:
-    """Workers on whole nodes; jobs that a killed driver has left are cancelled first.
+def on_slurm(folder: Path, asked: Nodes, memory: int, limit: float) -> Iterator[Htex]:
+    """Workers on whole nodes, each with so many bytes of memory; jobs of a killed driver are cancelled first.
 
     Raises
     ------
@@ -191,13 +191,13 @@ def on_slurm(folder: Path, asked: Nodes, limit: float) -> Iterator[Htex]:
         exclusive=True,
         launcher=parsl.launchers.SrunLauncher(debug=False, overrides="--cpu-bind=none"),
     )
-    with _started(folder, provider, asked.workers, limit) as made:
+    with _started(folder, provider, asked.workers, memory, limit) as made:
         yield made
 
 
 @contextlib.contextmanager
 def _started(
-    folder: Path, provider: ExecutionProvider, workers: int, limit: float, driver: int = 0
+    folder: Path, provider: ExecutionProvider, workers: int, memory: int, limit: float, driver: int = 0
 ) -> Iterator[Htex]:
     from parsl.config import Config
     from parsl.dataflow.dflow import DataFlowKernel
@@ -215,7 +215,7 @@ def _started(
         interchange_launch_cmd=_program(os.getpid(), "parsl.executors.high_throughput.interchange"),
         address="127.0.0.1",
         max_workers_per_node=workers,
-        mem_per_worker=PAIR_MEMORY / 1024**3,
+        mem_per_worker=memory / 1024**3,
         heartbeat_period=BEAT,
         heartbeat_threshold=LOST,
     )

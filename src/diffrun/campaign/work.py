@@ -20,8 +20,8 @@ from diffrun.request import Request
 from diffrun.runtimes.supervise import Stopped
 
 _MOST_NAMED = 20
-#: Gathers the crew of a campaign's folder.
-Gather = Callable[[Path], AbstractContextManager[Crew]]
+#: Gathers the crew for what is to be done.
+Gather = Callable[[Standing], AbstractContextManager[Crew]]
 
 
 def done(common: Recipe, asked: Standing, gather: Gather, again: bool, screen: Screen) -> Standing:
@@ -41,7 +41,7 @@ def done(common: Recipe, asked: Standing, gather: Gather, again: bool, screen: S
     folder = asked.folder
     with begun(common, asked, again, screen) as now:
         if now.todo:
-            with gather(folder) as crew:
+            with gather(now) as crew:
                 _drive(common, now, crew, screen)
     ended = survey(folder, asked.pairs, before=now)
     screen.line(f"{shown(folder)}: {ended}")
