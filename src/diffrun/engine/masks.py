@@ -89,7 +89,7 @@ def cropped(exposure: Exposure, border: int) -> Exposure:
 
 
 def merged(science: Exposure, template: Exposure, missing: Bool, incomplete: Bool) -> Exposure:
-    """The science exposure with the masks of both images, by name.
+    """The science exposure with the masks of both images, by name; written into its own mask.
 
     Parameters
     ----------
@@ -103,13 +103,13 @@ def merged(science: Exposure, template: Exposure, missing: Bool, incomplete: Boo
         if name not in planes:
             planes[name] = free_bit(planes)
     detected = np.int32((1 << planes["DETECTED"]) | (1 << planes["DETECTED_NEGATIVE"]))
-    mask = np.empty(science.shape, np.int32)
+    mask = science.mask
     for rows in (slice(top, top + _ROWS) for top in range(0, len(mask), _ROWS)):
         of_template = _renumbered(template.mask[rows], template.planes, planes)
-        np.bitwise_and(science.mask[rows] | of_template, ~detected, out=mask[rows])
+        np.bitwise_and(mask[rows] | of_template, ~detected, out=mask[rows])
         for region, name in ((missing[rows], "NO_DATA"), (incomplete[rows], "EDGE")):
             np.bitwise_or(mask[rows], np.int32(1 << planes[name]), out=mask[rows], where=region)
-    return science.replace(mask=mask, planes=planes)
+    return science.replace(planes=planes)
 
 
 def _renumbered(mask: Bits, old: Mapping[str, int], new: Mapping[str, int]) -> Bits:

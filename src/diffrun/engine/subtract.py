@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 from diffrun.engine import decorrelate, masks, smoothpsf
 from diffrun.engine.decorrelate import Noise, Whitening
 from diffrun.engine.kernel import FOR_VARIANCE, GOOD, correlate, product, squared
+from diffrun.engine.threads import bands
 from diffrun.engine.warp import Resampling
 from diffrun.files.afw.exposure import Exposure
 from diffrun.files.afw.kernel import LinearCombinationKernel
@@ -19,6 +21,8 @@ from diffrun.files.afw.psf import KernelPsf
 
 #: Part of the kernel that must fall on data, for a value, and for a value that needs no flag.
 _ENOUGH, _COMPLETE = 0.99, 0.999
+#: Rows of which the coverage is found at a time.
+_ROWS = 900
 
 
 @dataclass
@@ -95,7 +99,9 @@ class Subtraction:
     science_share: float
 
 
-def subtract(pair: Pair, kernel: LinearCombinationKernel, whiten: bool) -> tuple[Subtraction, Exposure]:
+def subtract(
+    pair: Pair, kernel: LinearCombinationKernel, whiten: bool, hand: Callable[[Exposure], None]
+) -> Subtraction:
     """Convolve one image, subtract, whiten.
 
     With plain P and convolved C: D = ψ ⊗ (P - C ⊗ K), times -1 / gain when C is the science image, so that
@@ -111,12 +117,9 @@ def subtract(pair: Pair, kernel: LinearCombinationKernel, whiten: bool) -> tuple
         Matching kernel.
     whiten : `bool`
         Apply the decorrelation (`diffrun.engine.decorrelate`).
-
-    Returns
-    -------
-    images : `Subtraction`
-    matched : `Exposure`
-        The template with its sky, on the science image's scale, with the PSF of the plain image.
+    hand : callable
+        Given the matched template as soon as it is ready: with its sky, on the science image's scale, with
+        the PSF of the plain image. It is not changed afterwards.
     """
     whitening = decorrelate.whitening(kernel, *pair.noises, pair.border) if whiten else None
     whitening = whitening or decorrelate.identity(kernel.box)
@@ -132,28 +135,26 @@ def subtract(pair: Pair, kernel: LinearCombinationKernel, whiten: bool) -> tuple
     images, variances = [plain.image, convolved.image], [plain.variance, convolved.variance]
     xy0, convolved_xy0 = plain.xy0, convolved.xy0
     del plain, convolved
+    base = base.replace(mask=np.ascontiguousarray(base.mask))
     variance, matched_variance = _variances(
         pair, variances, (xy0, convolved_xy0), kernel, whitening.noise, scale
     )
-    matched = _inner(correlate(images.pop(), kernel, convolved_xy0), pair.border)
-    plain_image = images.pop()
-    raw = plain_image - matched
-    difference = correlate(raw, psi, xy0, GOOD, ripples)
-    del raw
+    convolved_image = _inner(correlate(images.pop(), kernel, convolved_xy0), pair.border)
+    image = images.pop()
     if pair.convolve_template:
-        sky = pair.template_sky * _sum(kernel)
-        science = correlate(plain_image, psi, xy0, GOOD, ripples)
+        science, sky = correlate(image, psi, xy0, GOOD, ripples), pair.template_sky * _sum(kernel)
+        np.subtract(image, convolved_image, out=image)
+        matched = convolved_image
     else:
-        sky = pair.template_sky / _sum(kernel)
-        science = correlate(matched, psi, xy0, GOOD, ripples)
+        science, sky = correlate(convolved_image, psi, xy0, GOOD, ripples), pair.template_sky / _sum(kernel)
         np.negative(science, out=science)
-        matched = -correlate(plain_image, scale, xy0)
-    del plain_image
-    matched = matched + np.float32(sky)
-    return (
-        Subtraction(base.replace(image=difference, variance=variance, psf=psf), science, share),
-        base.replace(image=matched, variance=matched_variance, psf=pair.plain_psf, filter=band),
-    )
+        matched = -correlate(image, scale, xy0)
+        np.subtract(image, convolved_image, out=image)
+    np.add(matched, np.float32(sky), out=matched)
+    hand(base.replace(image=matched, variance=matched_variance, psf=pair.plain_psf, filter=band))
+    del matched, convolved_image, matched_variance
+    difference = correlate(image, psi, xy0, GOOD, ripples)
+    return Subtraction(base.replace(image=difference, variance=variance, psf=psf), science, share)
 
 
 def photometric_gain(pair: Pair, kernel: LinearCombinationKernel, x: float, y: float) -> float:
@@ -206,8 +207,13 @@ def _coverage(convolved: Exposure, kernel: LinearCombinationKernel, border: int)
     weight = LinearCombinationKernel(middle[None] / middle.sum(), np.ones((1, 1)), kernel.box)
     edge = 0 if border else middle.shape[0] // 2
     missing = np.pad(convolved.has("NO_DATA"), edge, constant_values=True)
-    part = _inner(correlate(missing, weight, convolved.xy0), border or edge)
-    return part > 1 - _ENOUGH, part > 1 - _COMPLETE
+    around = border or edge
+    lost, incomplete = (np.empty([n - 2 * around for n in missing.shape], bool) for _ in range(2))
+    for first, end in bands(len(lost), _ROWS):  # by bands: no plane of parts in between
+        part = _inner(correlate(missing[first : end + 2 * around], weight, convolved.xy0), around)
+        np.greater(part, 1 - _ENOUGH, out=lost[first:end])
+        np.greater(part, 1 - _COMPLETE, out=incomplete[first:end])
+    return lost, incomplete
 
 
 def _typical_variance(exposure: Exposure) -> float:

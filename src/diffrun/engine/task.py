@@ -72,9 +72,9 @@ def run(inputs: Inputs, config: Config, log: logging.Logger, hand: Hand) -> None
     chosen = choose(pair, sigmas, inputs.science_sources, config, log)
     solution, basis_facts = match(pair, sigmas, chosen, config, log)
     hand("kernel", solution.kernel)
-    images, matched = subtract(pair, solution.kernel, config.doDecorrelation)
-    hand("matchedExp", matched)
-    del matched
+    images = subtract(
+        pair, solution.kernel, config.doDecorrelation, lambda matched: hand("matchedExp", matched)
+    )
     difference, footprints, detection_facts = find(images, config, log)
     hand("differenceExp", difference)
     hand("diaSrc", measured(footprints, difference, images, inputs.source_id_base, config, log))
