@@ -94,12 +94,19 @@ def check(plan: Plan, screen: Screen) -> Advice:
         status, answer = supervise.ask(
             local().command(job(plan)), said.append, lambda: progress.running("look at both visits")
         )
-    if status < 0:
-        name = signal.Signals(-status).name
-        raise DiffrunError(f"the survey was ended by {name}", f"last it said: {last(said)}")
-    if status not in (0, *_BY_CODE):
-        raise DiffrunError(f"the survey ended with {status}: {last(said)}")
+    refuse(status, said, "the survey")
     return heard(plan, status, lambda: answer, said)
+
+
+def refuse(status: int, said: list[str], name: str) -> None:
+    """Raise what the exit status of a small program means, unless it has done its work."""
+    if status < 0:
+        ended = signal.Signals(-status).name
+        raise DiffrunError(f"{name} was ended by {ended}", f"last it said: {last(said)}")
+    if status in _BY_CODE:
+        raise _BY_CODE[status](last(said))
+    if status != 0:
+        raise DiffrunError(f"{name} ended with {status}: {last(said)}")
 
 
 def closing(found: Advice) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import sys
+from typing import Annotated
 
 import typer
 
@@ -150,6 +151,53 @@ def check_pair(
         screen.line(check.closing(found))
     if found.verdict == "stop":
         raise typer.Exit(AdviceError.exit_code)
+
+
+@app.command("visits")
+def list_visits(
+    repo: Annotated[
+        str | None, typer.Argument(metavar="[REPO]", help="A Gen2 repository (default: that of a run).")
+    ] = None,
+    companion: Annotated[
+        o.Text, o.switch("Judge each visit as the template of this one.", "--with", metavar="VISIT")
+    ] = None,
+    filter: Annotated[o.Text, o.switch("Visits of this band.", "--filter", metavar="BAND")] = None,
+    raft: o.Raft = None,
+    sensor: o.Sensor = None,
+    min_coverage: Annotated[
+        o.Text,
+        o.switch("Least part covered by a template (default: 0.5).", "--min-coverage", metavar="FRACTION"),
+    ] = None,
+    site: o.Site = None,
+    as_csv: Annotated[bool, o.switch("CSV on standard output.", "--csv")] = False,
+    as_json: o.Json = False,
+) -> None:
+    """What a repository holds: band, seeing, depth and time of each visit, and its best template."""
+    from diffrun import plan, request, settings, visits
+    from diffrun.repository.dataid import parse_filter, parse_raft, parse_sensor
+
+    if as_csv and as_json:
+        raise UsageError("--csv and --json exclude each other", "give one of them")
+    screen = Screen(out=sys.stderr if as_json or as_csv else sys.stdout)
+    place = request.folder("REPO", repo) if repo is not None else None
+    resolved = settings.resolve(Request(science=0, template=0, repo=place, site=site))
+    found = visits.listing(
+        plan.root(resolved),
+        screen,
+        filter=parse_filter(filter) if filter is not None else None,
+        raft=parse_raft(raft) if raft is not None else None,
+        sensor=parse_sensor(sensor) if sensor is not None else None,
+        companion=request.visit("--with", companion) if companion is not None else None,
+        min_coverage=request.limit("min_coverage", min_coverage) if min_coverage is not None else None,
+    )
+    if as_json:
+        print(json.dumps(found.as_dict(), indent=2))
+    elif as_csv:
+        print(found.csv(), end="")
+    else:
+        found.show(screen)
+        screen.line()
+        screen.line(visits.closing(found))
 
 
 @app.command()

@@ -20,7 +20,7 @@ from diffrun.request import Request
 from diffrun.runtimes import ENGINE, Job, allow, choose, resolve, supervise
 from diffrun.versions import LIBRARIES, versions
 
-_NEEDED_GIB = 3.0
+_NEEDED_GIB = 1.0
 _CONTAINERS = ("docker", "podman", "apptainer", "shifter")
 
 

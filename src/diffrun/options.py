@@ -20,7 +20,7 @@ def option(panel: str, words: str, *names: str, metavar: str | None = None, **mo
 
 def switch(words: str, *names: str, **more: Any) -> Any:
     """An option without a value, of what to show."""
-    return option(_SHOW, words, *names, metavar="", **more)
+    return option(_SHOW, words, *names, **{"metavar": "", **more})
 
 
 def _sites(incomplete: str) -> list[str]:

@@ -202,7 +202,7 @@ def _output(request: Request, settings: Settings) -> Path:
 
 def _of_visits(request: Request, settings: Settings, image: Image | None, summing: bool) -> dict[str, Any]:
     """What a plan reads, where two visits of a repository were asked for."""
-    repository = Repository.open(settings.repo.value or _own_subset(settings.cache.value))
+    repository = Repository.open(root(settings))
     science, template = _data_ids(repository, request)
     _refuse_inside(_output(request, settings), repository)
     inputs = _inputs(repository, (*science, *template)) if summing else ()
@@ -232,6 +232,11 @@ def _of_images(request: Request, settings: Settings) -> dict[str, Any]:
         "reads": tuple(each.folder for each in both),
         "prepare": both,
     }
+
+
+def root(settings: Settings) -> Path:
+    """Root of the repository that the settings name, or of the subset that comes with diffrun."""
+    return settings.repo.value or _own_subset(settings.cache.value)
 
 
 def _own_subset(cache: Path) -> Path:

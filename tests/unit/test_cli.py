@@ -39,7 +39,7 @@ def test_version() -> None:
 def test_help_names_every_option_and_command() -> None:
     done = run("--help")
     assert done.returncode == 0
-    what = "--science --template --repo --raft --sensor --filter --template-filter check doctor"
+    what = "--science --template --repo --raft --sensor --filter --template-filter check doctor visits"
     how = "--output --config --configfile --site --program --runtime -j"
     limits = "--min-coverage --min-stars --max-offset --max-noise --max-memory"
     for word in f"{what} {how} {limits} -v -q --dry-run --json --version".split():

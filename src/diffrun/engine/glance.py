@@ -30,6 +30,8 @@ _FEWEST_PIXELS, _FEWEST_STARS, _MOST_STARS = 1000, 5, 400
 _FEWEST_TOLD = 12
 #: S/N of a point source at the limit that is told as the depth.
 _DEPTH_SNR = 5.0
+#: Rows of the variance plane that tell it where nothing else is looked at.
+_FEW_ROWS = 16
 
 Array = NDArray[np.float64]
 
@@ -116,8 +118,7 @@ class Pixels:
 
     def depth_magnitude(self, flux_mag0: float) -> float:
         """`depth` in AB magnitudes; NaN without a zero point."""
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return float(-2.5 * np.log10(np.float64(self.depth) / flux_mag0))
+        return _magnitude(self.depth, flux_mag0)
 
 
 @dataclass(frozen=True)
@@ -161,13 +162,36 @@ def pixels(seen: Look, sources: Path | None, minimum_snr: float) -> Pixels:
     """
     bands = read_bands(seen.path, _LOOKED_AT, _BAND)
     noise, factor = sky_noise(bands)
-    stamp = np.asarray(seen.summary.psf.kernel_image(*middle(seen.summary)))  # type: ignore[union-attr]
-    area = stamp.sum() ** 2 / (stamp**2).sum()
     if sources is None:
         found = _of_bands(bands, seen, minimum_snr)
     else:
         found = _of_sources(read_catalog(sources), minimum_snr)
-    return Pixels(noise, factor, float(_DEPTH_SNR * noise * np.sqrt(area)), found)
+    return Pixels(noise, factor, float(_DEPTH_SNR * noise * np.sqrt(_area(seen))), found)
+
+
+def told_depth(seen: Look) -> float:
+    """AB magnitude of a point source of S/N 5 on blank sky, by a few rows of the variance plane.
+
+    NaN without a zero point, or where those rows hold no blank sky.
+    """
+    (band, *_) = read_bands(seen.path, 1, _FEW_ROWS)
+    dark = np.int32(band.bits(*(name for name in NOT_SKY if name in band.planes)))
+    blank = ((band.mask & dark) == 0) & (band.variance > 0) & np.isfinite(band.variance)
+    if np.count_nonzero(blank) < _FEWEST_PIXELS:
+        return np.nan
+    noise = float(np.sqrt(np.median(band.variance[blank])))
+    return _magnitude(_DEPTH_SNR * noise * np.sqrt(_area(seen)), seen.summary.flux_mag0)
+
+
+def _area(seen: Look) -> float:
+    """Pixels of blank sky whose noise is that of a PSF flux."""
+    stamp = np.asarray(seen.summary.psf.kernel_image(*middle(seen.summary)))  # type: ignore[union-attr]
+    return float(stamp.sum() ** 2 / (stamp**2).sum())
+
+
+def _magnitude(counts: float, flux_mag0: float) -> float:
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return float(-2.5 * np.log10(np.float64(counts) / flux_mag0))
 
 
 def sky_noise(bands: Sequence[Exposure]) -> tuple[float, float]:

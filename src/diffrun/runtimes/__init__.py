@@ -19,6 +19,7 @@ from diffrun.runtimes.image import Image, default
 #: The engine's programs, as module names.
 ENGINE = "diffrun.engine"
 SURVEY = "diffrun.engine.survey"
+VISITS = "diffrun.engine.visits"
 REPORT = "diffrun.engine.report"
 GATHER = "diffrun.engine.gather"
 LIGHTCURVES = "diffrun.engine.lightcurves"
