@@ -140,7 +140,7 @@ def check_pair(
     request = Request.parse(context.params)
     screen = Screen(out=sys.stderr if as_json else sys.stdout, verbosity=-int(quiet))
     resolved = settings.resolve(request)
-    made = plan.make(request, resolved, summing=False)
+    made = plan.make(request, resolved)
     launch.introduce(made, resolved, screen)
     found = check.check(made, screen)
     if as_json:

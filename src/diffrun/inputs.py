@@ -6,35 +6,47 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
 from diffrun.errors import DataError, RepositoryError
 
+_SUMMERS = 4
+
 
 @dataclass(frozen=True)
 class Input:
-    """One file that the run reads.
+    """One file that the run reads; its sum is taken when it is first asked for, or while the engine works.
 
     Attributes
     ----------
     path : `pathlib.Path`
     name : `str`
         Its path in the repository, or the file's name for a configuration file.
-    sha256 : `str`
     size, mtime_ns : `int`
-        As they were when the sum was taken; `unchanged` compares them.
+        As they were when the run was planned; `unchanged` compares them.
     """
 
     path: Path
     name: str
-    sha256: str
     size: int
     mtime_ns: int
+    _sums: list[str] = field(default_factory=list, repr=False, compare=False)
+
+    @property
+    def sha256(self) -> str:
+        """Its sum; `RepositoryError` or `DataError` if it cannot be read."""
+        if not self._sums:
+            self._sums.append(_sum(self.path))
+        return self._sums[0]
 
     def unchanged(self) -> bool:
-        """Whether the file still has the size and time that it had when its sum was taken."""
+        """Whether the file still has the size and time that it had when the run was planned."""
         try:
             now = self.path.stat()
         except OSError:
@@ -46,13 +58,41 @@ class Input:
         return {"name": self.name, "path": str(self.path), "bytes": self.size, "sha256": self.sha256}
 
 
+def planned(path: Path, name: str) -> Input:
+    """A file as an input; `RepositoryError` or `DataError` if it cannot be read."""
+    with _reading(path) as file:
+        state = os.fstat(file.fileno())
+    return Input(path, name, state.st_size, state.st_mtime_ns)
+
+
 def summed(path: Path, name: str) -> Input:
-    """A file as an input, with its sum; `RepositoryError` or `DataError` if it cannot be read."""
+    """As `planned`, with its sum."""
+    return replace(planned(path, name), _sums=[_sum(path)])
+
+
+@contextmanager
+def summing(inputs: Iterable[Input], workers: int = _SUMMERS) -> Iterator[None]:
+    """Take the sums of files meanwhile; at the end all are there. Raises as `Input.sha256`."""
+    pool = ThreadPoolExecutor(min(workers, _SUMMERS))  # hashlib sums without the interpreter's lock
+    try:
+        begun = [pool.submit(lambda item: item.sha256, item) for item in inputs if not item._sums]
+        yield
+        for one in begun:
+            one.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _sum(path: Path) -> str:
+    with _reading(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[BufferedReader]:
     try:
         with path.open("rb") as file:
-            before = os.fstat(file.fileno())
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            yield file
     except OSError as error:
         kind = RepositoryError if error.errno in (errno.ENOENT, errno.EACCES, errno.EPERM) else DataError
         raise kind(f"cannot read {path}: {error.strerror}", "check the file and its permissions") from None
-    return Input(path, name, digest, before.st_size, before.st_mtime_ns)

@@ -6,7 +6,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 from diffrun import preparation
 from diffrun.errors import ConfigError, RepositoryError, UsageError
 from diffrun.frames import Frame
-from diffrun.inputs import Input, summed
+from diffrun.inputs import Input, planned, summed, summing
 from diffrun.preparation import Preparation
 from diffrun.repository.dataid import DataId
 from diffrun.repository.gen2 import Repository
@@ -29,7 +28,6 @@ from diffrun.versions import FOR_IMAGES, versions
 DATASETS = ("calexp", "calexpBackground", "src")
 
 _LARGEST_CONFIG = 64 * 1024
-_SUMMERS = 4
 
 
 @dataclass(frozen=True)
@@ -88,6 +86,8 @@ class Plan:
 
     def identity(self) -> dict[str, Any]:
         """All that decides the products, and nothing else: no path, site, runtime or number of jobs."""
+        with summing(self.inputs):
+            pass
         return {
             "program": self.program,
             "science": [data_id.as_dict() for data_id in self.science],
@@ -156,16 +156,8 @@ def _templates(data_ids: Iterable[DataId]) -> list[dict[str, Any]]:
     return found
 
 
-def make(request: Request, settings: Settings, summing: bool = True) -> Plan:
+def make(request: Request, settings: Settings) -> Plan:
     """Decide everything about a run.
-
-    Parameters
-    ----------
-    request : `Request`
-    settings : `Settings`
-    summing : `bool`
-        Whether the inputs are listed with their sums, for which each is read; else there are none. Those of
-        plain images always are: by them is known what was made of an image before.
 
     Raises
     ------
@@ -181,7 +173,7 @@ def make(request: Request, settings: Settings, summing: bool = True) -> Plan:
     if isinstance(request.science, Frame):
         material = _of_images(request, settings)
     else:
-        material = _of_visits(request, settings, image, summing)
+        material = _of_visits(request, settings, image)
     return Plan(
         program=settings.program.value,
         runtime=settings.runtime.value,
@@ -200,12 +192,12 @@ def _output(request: Request, settings: Settings) -> Path:
     return settings.output.value or settings.output_root.value / request.name
 
 
-def _of_visits(request: Request, settings: Settings, image: Image | None, summing: bool) -> dict[str, Any]:
+def _of_visits(request: Request, settings: Settings, image: Image | None) -> dict[str, Any]:
     """What a plan reads, where two visits of a repository were asked for."""
     repository = Repository.open(root(settings))
     science, template = _data_ids(repository, request)
     _refuse_inside(_output(request, settings), repository)
-    inputs = _inputs(repository, (*science, *template)) if summing else ()
+    inputs = _inputs(repository, (*science, *template))
     return {
         "repository": repository.root,
         "own_subset": settings.repo.value is None,
@@ -295,9 +287,7 @@ def _inputs(repository: Repository, data_ids: Sequence[DataId]) -> tuple[Input, 
             if path is not None:
                 name = next(str(path.relative_to(root)) for root in repository.chain if root in path.parents)
                 found.setdefault(name, path)
-    names = sorted(found)
-    with ThreadPoolExecutor(_SUMMERS) as pool:  # hashlib sums without the interpreter's lock
-        return tuple(pool.map(summed, (found[name] for name in names), names))
+    return tuple(planned(found[name], name) for name in sorted(found))
 
 
 def _configfiles(request: Request) -> tuple[Input, ...]:

@@ -16,6 +16,7 @@ from diffrun.answers import last
 from diffrun.display import Screen, clean, counted
 from diffrun.enginelog import Listener
 from diffrun.errors import ConfigError, DataError, DiffrunError, OutputError, RepositoryError
+from diffrun.inputs import summing
 from diffrun.plan import Plan
 from diffrun.repository.dataid import DataId, short_name
 from diffrun.runtimes import REPORT, Job, choose, local, supervise
@@ -54,8 +55,9 @@ class Run:
         ):
             survey = self.survey(surveyor)
             with supervise.asking(self.local.command(self.report_job(0))) as reporter:
-                outputs.make_ready()
-                names = self.engine(engine, dict(command.seen))
+                with summing(self.plan.inputs, self.plan.jobs):
+                    outputs.make_ready()
+                    names = self.engine(engine, dict(command.seen))
                 self.ask_report(reporter)
                 products = outputs.check(self.workshop, self.plan.science, names)
                 summaries = self.report(reporter)
@@ -193,7 +195,7 @@ class Run:
             self.screen.fact("note", note)
 
     def refuse_changed_inputs(self) -> None:
-        """`DataError` if an input is not what it was when its sum was taken."""
+        """`DataError` if an input is not what it was when the run was planned."""
         for item in (*self.plan.inputs, *self.plan.configfiles):
             if not item.unchanged():
                 raise DataError(f"{item.path} changed while it was in use", "run again when it is at rest")
