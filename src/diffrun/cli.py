@@ -10,11 +10,14 @@ import sys
 from diffrun.display import clean
 from diffrun.errors import DiffrunError
 from diffrun.runtimes.native import is_installed
-from diffrun.runtimes.supervise import Stopped, stoppable
+from diffrun.runtimes.supervise import PARENT, Stopped, stoppable, tie_to_parent
 
 
 def main() -> None:
     """The entry point: every way out has its exit code, and one line says why."""
+    parent = os.environ.pop(PARENT, "")
+    if parent.isdecimal():
+        tie_to_parent(int(parent))
     _isolate()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="surrogateescape")  # a path need not be text, and is printed as it is

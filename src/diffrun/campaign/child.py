@@ -18,7 +18,7 @@ from diffrun.campaign.ledger import DONE, FAILED, Entry
 from diffrun.display import clean
 from diffrun.request import Request
 from diffrun.runtimes.native import python
-from diffrun.runtimes.supervise import die_with_parent
+from diffrun.runtimes.supervise import PARENT
 
 _LARGEST = 1024 * 1024
 _GRACE = 10.0
@@ -33,7 +33,8 @@ class Child:
         self.late = False
         self._answer = tempfile.TemporaryFile()  # noqa: SIM115  # until `close`
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115
-        argv, environment = python("diffrun.cli", words, os.environ)
+        # it ties itself to us: what ran between fork and program would make the fork copy all of our memory
+        argv, environment = python("diffrun.cli", words, {**os.environ, PARENT: str(os.getpid())})
         self._process = subprocess.Popen(
             argv,
             env=dict(environment),
@@ -41,7 +42,6 @@ class Child:
             stdout=self._answer,
             stderr=self._errors,
             process_group=0,
-            preexec_fn=die_with_parent(),
         )
 
     def over(self) -> bool:

@@ -30,6 +30,8 @@ _TIDYING = 8.0
 _POLL = 0.25
 _LONGEST_LINE = 64 * 1024
 _LARGEST_ANSWER = 16 * 1024 * 1024
+#: Names the parent of a `diffrun` that is to end with it.
+PARENT = "DIFFRUN_PARENT"
 OnLine = Callable[[str], None]
 OnStart = Callable[[], None] | None
 
@@ -216,7 +218,9 @@ def die_with_parent() -> Callable[[], None] | None:
     return in_child
 
 
-def tie_to_parent() -> None:
-    """Have the kernel kill this process when its parent dies."""
+def tie_to_parent(parent: int | None = None) -> None:
+    """Have the kernel kill this process when its parent dies; end it if that is no longer ``parent``."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if parent is not None and os.getppid() != parent:
+        os._exit(1)
