@@ -37,7 +37,8 @@ Pairs = Annotated[
     Text, option(_WHAT, "CSV or ECSV: science, template, raft, sensor, filter.", "--pairs", metavar="FILE")
 ]
 Sciences = Annotated[Text, option(_WHAT, "Science visits, as 230^185595.", "--science", metavar="VISITS")]
-Templates = Annotated[Text, option(_WHAT, "Template visits.", "--template", metavar="VISITS")]
+Templates = Annotated[Text, option(_WHAT, "Template visits, or best.", "--template", metavar="VISITS")]
+Band = Annotated[Text, option(_WHAT, "Every visit of a filter.", "--band", metavar="FILTER")]
 Place = Annotated[
     Text, option(_HOW, f"The campaign's folder (default: {_DEFAULT}).", "--output", metavar="FOLDER")
 ]
@@ -75,6 +76,7 @@ def plan(
     context: typer.Context,
     pairs: Pairs = None,
     science: Sciences = None,
+    band: Band = None,
     template: Templates = None,
     raft: o.Raft = None,
     sensor: o.Sensor = None,
@@ -97,14 +99,15 @@ def plan(
     as_json: o.Json = False,
 ) -> None:
     """What a run would do: the pairs, what is done, what is repeated and why. Nothing is written."""
-    recipe, standing = _asked(context.params)
+    screen = Screen(out=sys.stderr if as_json else sys.stdout)
+    recipe, standing = _asked(context.params, screen)
     if as_json:
         print(json.dumps(standing.as_dict(), indent=2))
         return
     print(standing)
     for each in standing.todo:
         print(f"{each.pair.name}: {each.why}" if each.why else each.pair.name)
-    _forecast(recipe, standing, Screen())
+    _forecast(recipe, standing, screen)
 
 
 @app.command()
@@ -112,6 +115,7 @@ def run(
     context: typer.Context,
     pairs: Pairs = None,
     science: Sciences = None,
+    band: Band = None,
     template: Templates = None,
     raft: o.Raft = None,
     sensor: o.Sensor = None,
@@ -151,7 +155,7 @@ def run(
     from diffrun.campaign import work
 
     screen = Screen(out=sys.stderr if as_json else sys.stdout, verbosity=-int(quiet))
-    recipe, standing = _asked(context.params)
+    recipe, standing = _asked(context.params, screen)
     at_once = jobs("--workers", workers) if workers else None
     if executor == "array":
         _submit(recipe, standing, context.params, at_once or 1, screen)
@@ -314,13 +318,15 @@ def lightcurves(
     screen.fact("curves", shown(table))
 
 
-def _asked(typed: dict[str, Any]) -> tuple[Recipe, Standing]:
+def _asked(typed: dict[str, Any], screen: Screen) -> tuple[Recipe, Standing]:
     """The recipe, and how the pairs stand that were asked for."""
-    from diffrun.campaign import pairs, recipe
+    from diffrun.campaign import choice, pairs, recipe
     from diffrun.campaign import standing as standings
 
-    ids = ("science", "template", "raft", "sensor", "filter", "template_filter")
+    ids = ("science", "band", "template", "raft", "sensor", "filter", "template_filter")
     given = {name: typed.get(name) for name in ids}
+    made, place = _recipe(typed), _place(typed)
+    recipe.refuse_other(made, place)
     if typed.get("pairs"):
         extra = next((name for name in ids if given[name]), None)
         if extra:
@@ -328,11 +334,24 @@ def _asked(typed: dict[str, Any]) -> tuple[Recipe, Standing]:
                 f"--pairs and --{extra.replace('_', '-')} exclude each other", "give one of them"
             )
         chosen = pairs.read(folder("--pairs", str(typed["pairs"])))
+    elif choice.wanted(given):
+        before = standings.pairs_of(place) if (place / standings.PAIRS).exists() else ()
+        given["min_coverage"] = typed.get("min_coverage")
+        found = choice.make(given, _repository(made), before, screen)
+        for line in found.notes:
+            screen.line(line)
+        chosen = found.pairs
     else:
         chosen = pairs.of_visits(given)
-    made, place = _recipe(typed), _place(typed)
-    recipe.refuse_other(made, place)
     return made, standings.survey(place, chosen, bool(typed.get("again")))
+
+
+def _repository(recipe: Recipe) -> Path:
+    """The repository of all pairs: that which comes with diffrun, if none was named."""
+    from diffrun import twinkles
+
+    root: Path | None = recipe.settings.repo.value
+    return root or twinkles.unpack()
 
 
 def _recipe(typed: dict[str, Any]) -> Recipe:
