@@ -1,93 +1,127 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The whole bench: every configuration simulated, subtracted and scored; the tables of docs/bench.md.
+"""The whole bench: simulated sensors, other programs, growth, a real pair; the tables and plots in docs/.
 
-    .venv/bin/python bench/run.py [CONFIG-SEED ...]
+    .venv/bin/python bench/run.py [--resume] [PART ...]
 
-Without names all of `PAIRS` are run and the tables in docs/bench.md are written anew.
+Parts are measured one after the other and kept as they come, so that a run that was cut off goes on with
+--resume, which also tries again what failed. The page is written anew from all that is known.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
+import signal
+import sys
 import tempfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-import engine
-from conditions import CONFIGURATIONS
-from score import score
-from simulate import simulate
+import growth
+import page
+import peers
+import sensors
+import stripe82
+from engine import Failed
+from platformdirs import user_cache_path
 
-PAIRS = (
-    "default-11", "default-12", "default-13", "reversed-11", "equal-11", "crowded-transients-11",
-    "moffat-11", "stars3-11", "stars01-11", "clouds-11", "astrometry-11",
-)  # fmt: skip
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "bench.md"
-BEGIN, END = "<!-- written by bench/run.py -->\n", "<!-- end of what bench/run.py writes -->\n"
+from diffrun.files.atomic import write_bytes
 
+STORE = user_cache_path("diffrun-bench") / "results"
+#: Which other programs see a pair: the chain where something is learnt, the slow ones small frames only.
+SENSORS: dict[str, tuple[str, ...]] = {
+    "default-11": ("chain", "stdpipe"),
+    "default-12": ("chain",),
+    "default-13": ("chain",),
+    "reversed-11": ("chain",),
+    "crowded-transients-11": ("chain",),
+    "moffat-11": (),
+    "equal-11": (),
+    "stars3-11": (),
+    "stars01-11": (),
+    "clouds-11": (),
+    "astrometry-11": (),
+}
+SMALL = ("small-11", "small-12")
+ALL = ("chain", "stdpipe", "properimage", "sfft", "ois")
 
-def measure(pair: str, folder: Path) -> dict[str, float]:
-    """Every number of one pair; its files are gone afterwards."""
-    name, seed = pair.rsplit("-", 1)
-    with tempfile.TemporaryDirectory(dir=folder) as work:
-        repository, output = Path(work) / "repository", Path(work) / "output"
-        simulate(CONFIGURATIONS[name], int(seed), repository)
-        used = engine.subtract(repository, output)
-        numbers = score(repository, output)
-    numbers |= {"wall": used.wall, "cpu": used.cpu, "memory": used.memory / 2**20}
-    print(f"{pair}: {used.wall:.1f} s wall, {used.cpu:.1f} s CPU", flush=True)
-    return numbers
-
-
-def lines(results: dict[str, dict[str, float]]) -> list[str]:
-    """The tables in Markdown, one row a pair: noise and use, what was found, fluxes and places."""
-    return [
-        *_table(results, "pair | wall s | CPU s | MiB | own map (plain) | lag-1 x, y | k | star χ² | "
-                "kernel sum",
-                lambda n: [f"{n['wall']:.1f}", f"{n['cpu']:.1f}", f"{n['memory']:.0f}",
-                           f"{n['noise']:.3f} ({n['noise_plain']:.3f})",
-                           f"{n['lag1_x']:.3f}, {n['lag1_y']:.3f}",
-                           f"{n['k']:.3f}", f"{n['star_chi2']:.2f}", _percent(n["kernel_sum_error"])]),
-        *_table(results, "pair | S/N 5-7 | 7-10 | over 10 | false: blank (by noise) | on sources | "
-                "saturated | flagged area",
-                lambda n: [*(f"{n[f'found_{b}']:.0f}/{n[f'true_{b}']:.0f}" for b in ("5-7", "7-10", "10+")),
-                           f"{n['false_blank']:.0f} ({n['false_expected']:.1f})", f"{n['false_source']:.0f}",
-                           f"{n['false_saturated']:.0f}", f"{100 * n['flagged_area']:.2f} %"]),
-        *_table(results, "pair | flux bias | pull | on galaxies | near bright stars | PSF predicts flux | "
-                "position x, y",
-                lambda n: [f"{_percent(n['bias_all'])} ± {100 * n['bias_error_all']:.2f}",
-                           f"{n['pull_all']:.2f}",
-                           f"{_percent(n['bias_galaxy'])}, {n['pull_galaxy']:.2f}",
-                           f"{_percent(n['bias_bright'])}, {n['pull_bright']:.2f}",
-                           f"{_percent(n['psf_flux'])} ± {100 * n['psf_flux_error']:.2f}",
-                           f"{n['offset_x']:+.3f}, {n['offset_y']:+.3f}"]),
-    ]  # fmt: skip
+Work = Callable[[Path], Any]
 
 
-def _percent(value: float) -> str:
-    return f"{100 * value:+.2f} %"
+def parts() -> dict[str, Work]:
+    """Every part of the bench by its name, in the order in which they are measured."""
+    found: dict[str, Work] = {"sensor": growth.of_a_sensor}
+    for name, others in SENSORS.items():
+        found[name] = partial(sensors.pair, name, others=others)
+    for name in SMALL:
+        cutouts = STORE / f"{name}.npz" if name == SMALL[0] else None
+        found[name] = partial(sensors.pair, name, others=ALL, cutouts=cutouts)
+    for side in growth.SIDES:
+        found[f"growth-{side}"] = partial(growth.of_side, side)
+    found["stripe82"] = stripe82.measure
+    return found
 
 
-def _table(results, head, cells):  # type: ignore[no-untyped-def]
-    columns = head.split(" | ")
-    yield from (f"| {head} |", "|" + "---|" * len(columns))
-    yield from (f"| {' | '.join([pair, *cells(numbers)])} |" for pair, numbers in results.items())
-    yield ""
+def measure(work: Work, folder: Path | None) -> dict[str, Any]:
+    """What a part gives, its files gone afterwards; what went wrong as ``trouble``."""
+    began = clocks()
+    try:
+        with tempfile.TemporaryDirectory(dir=folder, prefix="diffrun-bench-") as place:
+            result = work(Path(place))
+    except Exception as trouble:  # one part is no reason to lose the others
+        result = {"trouble": f"{type(trouble).__name__}: {trouble}"}
+    return {**result, "took": [after - before for after, before in zip(clocks(), began, strict=True)]}
 
 
-def main() -> None:
-    """Run the named pairs, or all and write the page."""
+def clocks() -> tuple[float, float]:
+    """Wall seconds, and CPU seconds of this process and of those that it ran."""
+    times = os.times()
+    return times.elapsed, sum(times[:4])
+
+
+def main() -> int:
+    """Measure, write the page; the status is the number of parts that failed."""
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # ends what runs, too
+    known = parts()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("pair", nargs="*", help=f"of {', '.join(PAIRS)}, or another configuration and seed")
-    parser.add_argument("--folder", type=Path, help="where the files lie meanwhile (0.8 GB)")
+    parser.add_argument("part", nargs="*", help=f"of {', '.join(known)} (default: all)")
+    parser.add_argument("--resume", action="store_true", help="go on with what was measured before")
+    parser.add_argument("--folder", type=Path, help="where the files lie meanwhile (up to 6 GB)")
     given = parser.parse_args()
-    results = {pair: measure(pair, given.folder) for pair in given.pair or PAIRS}
-    text = "\n".join(lines(results))
-    print(text)
-    if not given.pair:
-        before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
-        after = rest.partition(END)[2]
-        PAGE.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
+    wrong = set(given.part) - set(known)
+    if wrong:
+        parser.error(f"no such part: {', '.join(sorted(wrong))}")
+    STORE.mkdir(parents=True, exist_ok=True)
+    store = STORE / "results.json"
+    results: dict[str, Any] = {}
+    if (given.resume or given.part) and store.exists():
+        results = json.loads(store.read_text(encoding="utf-8"))
+    measure(growth.warm, given.folder)
+    for name in given.part or known:
+        if given.resume and "trouble" not in results.get(name, {"trouble": "not done"}):
+            continue
+        results[name] = measure(known[name], given.folder)
+        write_bytes(store, json.dumps(results, indent=1).encode())
+        wall, cpu = results[name]["took"]
+        print(f"{name}: {results[name].get('trouble', 'done')} ({wall:.0f} s, CPU {cpu:.0f} s)", flush=True)
+    page.write(results)
+    draw(store)
+    return sum("trouble" in results[name] for name in known if name in results)
+
+
+def draw(store: Path) -> None:
+    """The plots, by matplotlib in an environment of its own."""
+    try:
+        python = peers.python_of("matplotlib")
+        plots = Path(__file__).with_name("plots.py")
+        images = page.PAGE.with_name("images")
+        peers.engine.run([python, plots, store, STORE / f"{SMALL[0]}.npz", images], STORE / "plots.log")
+    except Failed as trouble:
+        print(f"no plots: {trouble}")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
