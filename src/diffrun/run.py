@@ -184,7 +184,8 @@ class Run:
             self._warn(f"no picture and no summary: {last(said)}")
             return {}
         said_bad = found.get("warnings")
-        self.notes += [clean(str(line)) for line in said_bad] if isinstance(said_bad, list) else []
+        lines = [clean(str(line)) for line in said_bad] if isinstance(said_bad, list) else []
+        self.notes += [line for line in lines if line not in self.notes]
         return found
 
     def tell_notes(self) -> None:

@@ -10,7 +10,8 @@ import numpy as np
 
 from diffrun.engine import basis as al
 from diffrun.engine import candidates as stars
-from diffrun.engine import smoothpsf, solve
+from diffrun.engine import quality, smoothpsf, solve
+from diffrun.engine.claims import claims
 from diffrun.engine.kernelstamps import cut
 from diffrun.engine.smoothpsf import FWHM_PER_SIGMA, SAME_SEEING, field_box
 from diffrun.engine.subtract import Pair
@@ -80,13 +81,16 @@ def match(
         active.maxSpatialIterations,
         active.fitForBackground,
     )
-    warn(solution, log)
+    kernel_sum = float(solution.kernel.at(*smoothpsf.centre(solution.kernel.box)).sum())
+    plain_sigma = sigmas[0] if pair.convolve_template else sigmas[1]
+    told = claims(pair.plain, pair.plain_psf, plain_sigma, chosen, kernel_sum * zero_point_ratio(pair))
+    warn(solution, told, log)
     task = "imageDifference:subtract"
     facts: Metadata = {
         **{f"{task}.{name}": value for name, value in basis_facts.items()},
         f"{task}.wing": bool(basis.has_wing and solution.kernel.coefficients[-1, 0]),
         f"{task}.spatialConditionNum": solution.condition,
-        f"{task}.spatialKernelSum": float(solution.kernel.at(*smoothpsf.centre(solution.kernel.box)).sum()),
+        f"{task}.spatialKernelSum": kernel_sum,
         f"{task}.spatialKernelOrder": solution.order,
         f"{task}.spatialKernelSumOrder": solution.sum_order,
         f"{task}.nCandidates": len(chosen),
@@ -96,6 +100,7 @@ def match(
         f"{task}.convolved": "template" if pair.convolve_template else "science",
         f"{task}.scienceFwhm": float(FWHM_PER_SIGMA * sigmas[0]),
         f"{task}.templateFwhm": float(FWHM_PER_SIGMA * sigmas[1]),
+        **told,
     }
     return solution, facts
 
@@ -124,8 +129,14 @@ def kernel_basis(
     return al.gaussian_basis(size, widths, list(active.alardDegGauss), wing), facts
 
 
-def warn(solution: solve.Solution, log: logging.Logger) -> None:
-    """Say so when the stars were few, or do not match."""
+def zero_point_ratio(pair: Pair) -> float:
+    """Counts of the convolved image for one of the plain one, by their zero points; NaN if one is unknown."""
+    convolved, plain = pair.convolved.flux_mag0, pair.plain.flux_mag0
+    return convolved / plain if convolved > 0 and plain > 0 else float("nan")
+
+
+def warn(solution: solve.Solution, told: Metadata, log: logging.Logger) -> None:
+    """Say so when the stars were few, do not match, or contradict the files."""
     used = int(solution.used.sum())
     if used < _FEW:
         log.warning(
@@ -139,3 +150,5 @@ def warn(solution: solve.Solution, log: logging.Logger) -> None:
             "look at the WCS and the PSF of both images, or choose another template",
             100 * solution.mismatch,
         )
+    for line in quality.warnings(told):
+        log.warning("%s", line)

@@ -36,6 +36,8 @@ _LIMITS = (
     ("noise", 0.03, "the noise of blank sky is {:.3f} times what the variance plane says"),
     ("k", 0.05, "significances scatter by {:.3f} on blank sky, where 1 is right"),
     ("modelError", 0.02, "bright stars leave {:.1%} of their light"),
+    ("psfFlux", 0.02, "stars have {:.3f} times their light by the PSF, which is wrong"),
+    ("fluxScale", 0.05, "the flux scale of the stars is {:.3f} times that of the zero points"),
 )
 
 _ONE_SIGMA = (15.865525, 84.134475)
