@@ -105,6 +105,17 @@ def test_clouds_are_followed():
         assert solution.kernel.at(x, 256).sum() == pytest.approx(expected, rel=0.005)
 
 
+def test_what_is_asked_for_literally_is_taken():
+    """The clouds would ask for an order of the sum, and nothing for the second order of the kernel."""
+    images, candidates = pair(11, brightest=6e5)
+    images = clouded(images, lambda x: 0.95 + 0.1 * x / N)
+    basis = gaussian_basis(25, matching_sigmas(NARROW, wide(N / 2)), (4, 2, 2))
+    solution = solve(cut(images[0], images[1], candidates, basis, 22), basis, BOX, 2, literal=True)
+    assert (solution.order, solution.sum_order) == (2, 0)
+    sums = [solution.kernel.at(x, y).sum() for x, y in ((10, 10), (500, 20), (256, 400))]
+    assert np.ptp(sums) < 1e-9
+
+
 def test_the_mismatch_is_the_error_of_the_model():
     """Each pixel's light is off by 5 % of itself, at random."""
     images, candidates = pair(12, brightest=6e5)

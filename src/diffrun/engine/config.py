@@ -90,11 +90,11 @@ class ImageDifferenceConfig(Config):
 
     mode = ChoiceField(
         dtype=str,
-        doc="What convolveTemplate means",
+        doc="Whether what is asked for is taken to the letter: convolveTemplate, and the kernel",
         default="auto",
         allowed={
-            "auto": "convolve that image, unless it would have to be sharpened: then the other",
-            "literal": "convolve that image",
+            "auto": "convolve that image, unless it would have to be sharpened; choose orders by the stars",
+            "literal": "convolve that image; orders and size of the kernel are the stack's",
         },
     )
     doAddCalexpBackground = Field(

@@ -67,8 +67,8 @@ def match(
     pair: Pair, sigmas: tuple[float, ...], chosen: stars.Candidates, config: Config, log: logging.Logger
 ) -> tuple[solve.Solution, Metadata]:
     """Fit the matching kernel to the candidates."""
-    active = config.subtract.kernel.active
-    basis, basis_facts = kernel_basis(sigmas, pair.convolve_template, active)
+    active, literal = config.subtract.kernel.active, config.mode == "literal"
+    basis, basis_facts = kernel_basis(sigmas, pair.convolve_template, active, literal)
     log.info("Subtracting images")
     half = int(np.clip(_FIT_REACH * FWHM_PER_SIGMA * max(sigmas), *_FIT_HALF))
     stamps = cut(pair.convolved, pair.plain, chosen, basis, half)
@@ -80,6 +80,7 @@ def match(
         active.spatialKernelOrder,
         active.maxSpatialIterations,
         active.fitForBackground,
+        literal,
     )
     kernel_sum = float(solution.kernel.at(*smoothpsf.centre(solution.kernel.box)).sum())
     plain_sigma = sigmas[0] if pair.convolve_template else sigmas[1]
@@ -106,9 +107,12 @@ def match(
 
 
 def kernel_basis(
-    sigmas: tuple[float, ...], convolve_template: bool, active: Any
+    sigmas: tuple[float, ...], convolve_template: bool, active: Any, literal: bool = False
 ) -> tuple[al.GaussianBasis, Metadata]:
-    """The basis of the kernel, by the rule or as the configuration lists it, and what to tell of it."""
+    """The basis of the kernel, by the rule or as the configuration lists it, and what to tell of it.
+
+    ``literal`` takes the stack's rule for the kernel's size, and no wing, which the stack does not know.
+    """
     if active.scaleByFwhm:
         narrow, wide = sorted(sigmas)
         plain, convolved = sigmas if convolve_template else reversed(sigmas)
@@ -116,8 +120,9 @@ def kernel_basis(
         smallest = active.alardMinSigDeconv if sharpens else active.alardMinSig
         widths = al.matching_sigmas(narrow, wide, smallest, active.alardNGauss, active.alardGaussBeta)
         bounds = active.kernelSizeMin, active.kernelSizeMax
-        size = al.kernel_size(widths, FWHM_PER_SIGMA * wide, active.kernelSizeFwhmScaling, *bounds)
-        wing = float(active.wingSigma)
+        fwhm = 0.0 if literal else FWHM_PER_SIGMA * wide
+        size = al.kernel_size(widths, fwhm, active.kernelSizeFwhmScaling, *bounds)
+        wing = 0.0 if literal else float(active.wingSigma)
     else:
         widths, size, wing = list(active.alardSigGauss), active.kernelSize, 0.0
     facts: Metadata = {

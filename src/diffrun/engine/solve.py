@@ -18,7 +18,7 @@ from scipy.ndimage import maximum_filter, uniform_filter
 from diffrun.engine.basis import GaussianBasis
 from diffrun.engine.equations import Equations, equations, over_field
 from diffrun.engine.kernelstamps import Float, Stamps
-from diffrun.engine.orders import Orders, choose_orders
+from diffrun.engine.orders import Orders, affordable_order, choose_orders
 from diffrun.errors import NoStarsError
 from diffrun.files.afw.kernel import LinearCombinationKernel, chebyshev_terms
 
@@ -98,6 +98,7 @@ def solve(
     order: int,
     iterations: int = 3,
     fit_background: bool = True,
+    literal: bool = False,
 ) -> Solution:
     """Fit the kernel; drop pixels and candidates that do not follow it, and fit again.
 
@@ -117,6 +118,8 @@ def solve(
         Rounds of clipping.
     fit_background : `bool`
         Project out a constant background under each stamp.
+    literal : `bool`
+        Take ``order`` as it is, if there are stars enough, and a kernel sum that is the same everywhere.
 
     Raises
     ------
@@ -132,7 +135,11 @@ def solve(
                 "the two images may be misaligned, or most stars variable or masked",
             )
         share = trial.used / trial.doubt
-        orders = choose_orders(made, share, stamps, basis, box, order)
+        orders = (
+            Orders(affordable_order(int(trial.used.sum()), order), 0)
+            if literal
+            else choose_orders(made, share, stamps, basis, box, order)
+        )
         kernel, condition = _fit(made, share, stamps, basis, box, orders)
         model = stamps.models(kernel)
         residual = _residuals(stamps, model, made.weights, fit_background)
