@@ -57,7 +57,8 @@ class Subject:
     psf : callable
         (x, y) -> the PSF of the difference there, on an odd stamp with sum 1.
     wide : `bool`
-        Whether the PSF is that of the frame with the worse seeing.
+        Whether a flux is the light on the stamp of the wider PSF of the two; else on that of the science
+        PSF, to which the science visit's zero point belongs.
     kernel_sum : `float`
         Counts of the science visit for one of the template, NaN where not known.
     threshold : `float`
@@ -103,7 +104,7 @@ def read_output(output: Path) -> Subject:
     spoilt = difference.has(*SPOILT) | ~np.isfinite(difference.image) | ~(difference.variance > 0)
     return Subject(
         difference.image, difference.variance, spoilt, difference.psf.kernel_image,
-        _sources(sources, difference), True, _kernel_sum(kernel),
+        _sources(sources, difference), False, _kernel_sum(kernel),
     )  # fmt: skip
 
 
