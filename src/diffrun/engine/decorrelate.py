@@ -40,6 +40,8 @@ _FLOOR = 0.02
 _SEEN = 2e-3
 #: Phases that pass faster than this, in cycles a pixel, are many within the reach of ψ: their mean counts.
 _FASTEST = 0.03
+#: What a phase that does not occur counts, for those between.
+_RARE = 1e-6
 #: Orders (p, q) of the ripples in y and in x.
 _ORDERS = ((0, 1), (1, 0), (0, 2), (1, 1), (2, 0))
 
@@ -169,7 +171,10 @@ def _rippled(
     warp: Resampling,
     border: int,
 ) -> Whitening:
-    """ψ with its terms in the phase, found for the middle of the field by least squares over all phases."""
+    """ψ with its terms in the phase, found for the middle of the field by least squares over the phases.
+
+    Those that occur count by how often they do, so that one phase everywhere, as after a mere shift, is met.
+    """
     in_x, in_y = (powers[::2] for powers in warp.phase_powers(_GRID))
     phases, half = PHASES[::2], mean.components.shape[1] // 2
     pairs = [(a, b) for a in range(len(phases)) for b in range(len(phases))]
@@ -182,7 +187,8 @@ def _rippled(
     )
     cosines = np.cos(2 * np.pi * np.outer(np.arange(3), phases))
     design = np.array([[cosines[p, a] * cosines[q, b] for p, q in ((0, 0), *_ORDERS)] for a, b in pairs])
-    fitted = np.linalg.lstsq(design, psi.reshape(len(pairs), -1), rcond=None)[0]
+    weight = np.sqrt(_occurrence(warp, phases).ravel() + _RARE)[:, None]
+    fitted = np.linalg.lstsq(weight * design, weight * psi.reshape(len(pairs), -1), rcond=None)[0]
     images = np.stack([_stamp(term, half) for term in fitted.reshape(-1, _GRID, _GRID)])
     middle = mean.at(*centre(mean.box))
     images[0] -= middle
@@ -196,6 +202,13 @@ def _rippled(
     orders = tuple(_ORDERS[i - 1] for i in seen)
     ripples = Ripples(images[seen], orders, warp, border)
     return Whitening(LinearCombinationKernel(shifted, mean.coefficients, mean.box), mean, ripples)
+
+
+def _occurrence(warp: Resampling, phases: Array) -> Array:
+    """How often pairs of some of `PHASES` occur, those between counted with both, (phases, phases), sum 1."""
+    distance = np.abs(phases[:, None] - PHASES) / (phases[1] - phases[0])
+    share = np.maximum(1 - distance, 0)
+    return np.asarray(share @ warp.phase_weights() @ share.T)
 
 
 def identity(box: tuple[float, float, float, float]) -> Whitening:
