@@ -125,7 +125,10 @@ MinStars = Annotated[
     Text, option(_LIMITS, "Fewest stars in both visits (default: 3).", "--min-stars", metavar="N")
 ]
 MaxOffset = Annotated[
-    Text, option(_LIMITS, "Most pixels between their stars (default: 3).", "--max-offset", metavar="PIXELS")
+    Text,
+    option(
+        _LIMITS, "Most pixels between their stars (default and most: 20).", "--max-offset", metavar="PIXELS"
+    ),
 ]
 MaxNoise = Annotated[
     Text,

@@ -69,6 +69,16 @@ class Candidates:
         return Candidates(self.x[good], self.y[good], self.snr[good], rejected)
 
 
+def lacking(sources: Catalog) -> list[str]:
+    """What a ``src`` table would have to have for `from_sources`, and has not."""
+    found = [name for name in ("slot_Centroid_x", "slot_Centroid_y") if name not in sources]
+    try:
+        sources.flux("slot_PsfFlux")
+    except KeyError:
+        found.append("slot_PsfFlux")
+    return found
+
+
 def from_sources(sources: Catalog, minimum_snr: float) -> Candidates:
     """Stars of a ``src`` table with S/N over a limit; all its sources when it tells no stars."""
     x, y = np.asarray(sources["slot_Centroid_x"], float), np.asarray(sources["slot_Centroid_y"], float)
@@ -133,7 +143,7 @@ def from_image(exposure: Exposure, fwhm: float, minimum_snr: float) -> Candidate
     brightest = np.argsort(-snr[rows, columns], kind="stable")[:_MOST_FOUND]
     rows, columns = rows[brightest], columns[brightest]
     column, row = ((i.astype(float) + 1) * step - 0.5 for i in (columns, rows))
-    column, row, snr = _centred(exposure, column, row, level[rows, columns] / (2 * step) ** 2, fwhm)
+    column, row, snr = centred(exposure, column, row, level[rows, columns] / (2 * step) ** 2, fwhm)
     found = Candidates(column + exposure.xy0[0], row + exposure.xy0[1], snr, {})
     return _distinct(found.keep(snr >= minimum_snr, "faint"), fwhm)
 
@@ -172,7 +182,7 @@ def _maxima(snr: NDArray[Any], threshold: float) -> tuple[NDArray[np.intp], NDAr
     return rows[highest], columns[highest]
 
 
-def _centred(
+def centred(
     exposure: Exposure, column: Array, row: Array, sky: NDArray[Any], fwhm: float
 ) -> tuple[Array, Array, Array]:
     """Columns, rows and S/N of sources on a known sky, with a Gaussian weight, (n,) each."""
@@ -209,7 +219,7 @@ def _windows(plane: NDArray[Any], column: Array, row: Array, reach: int) -> NDAr
     offset = np.arange(-reach, reach + 1)
     rows = np.clip(np.rint(row).astype(np.intp)[:, None] + offset, 0, plane.shape[0] - 1)
     columns = np.clip(np.rint(column).astype(np.intp)[:, None] + offset, 0, plane.shape[1] - 1)
-    return np.asarray(plane[rows[:, :, None], columns[:, None, :]].reshape(len(rows), -1))
+    return np.asarray(plane[rows[:, :, None], columns[:, None, :]].reshape(len(rows), len(offset) ** 2))
 
 
 def _distances(column: Array, row: Array, reach: int) -> tuple[Array, Array]:
@@ -335,10 +345,14 @@ def require(candidates: Candidates, needed: int, where: str) -> None:
     """Raise `NoStarsError` with what was rejected by cause, when fewer than ``needed`` are left."""
     if len(candidates) >= needed:
         return
-    causes = (
-        ", ".join(f"{count} {cause}" for cause, count in candidates.rejected.items()) or "no sources at all"
-    )
     raise NoStarsError(
-        f"{len(candidates)} kernel candidates {where}, {needed} needed ({causes})",
+        f"{len(candidates)} kernel candidates {where}, {needed} needed ({causes(candidates)})",
         "choose a pair with more common stars, or lower subtract.kernel['AL'].detectionConfig.detThreshold",
+    )
+
+
+def causes(candidates: Candidates) -> str:
+    """How many sources were left out, by cause, in words."""
+    return (
+        ", ".join(f"{count} {cause}" for cause, count in candidates.rejected.items()) or "no sources at all"
     )

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from diffrun.engine.glance import Common, Look, Pixels
-from diffrun.engine.overlap import footprint
+from diffrun.engine.overlap import LARGEST_OFFSET, footprint
 from diffrun.engine.smoothpsf import FWHM_PER_SIGMA, SAME_SEEING
 
 OK, NOTE, STOP = "ok", "note", "stop"
@@ -41,7 +41,7 @@ class Limits:
 
     min_coverage: float = 0.1
     min_stars: int = 3
-    max_offset: float = 3.0
+    max_offset: float = LARGEST_OFFSET
     max_noise: float = 10.0
 
 
@@ -96,8 +96,8 @@ class Comparison:
     Attributes
     ----------
     science, template : `Side`
-    overlap : `float`
-        Part of the science image that the template covers.
+    overlap : `float` or `None`
+        Part of the science image that the template covers; `None` where one of them has no WCS.
     common : `Common`, optional
         `None` where too few stars could be compared.
     reach : `float`
@@ -110,7 +110,7 @@ class Comparison:
 
     science: Side
     template: Side
-    overlap: float
+    overlap: float | None
     common: Common | None
     reach: float
     wanted: bool
@@ -204,6 +204,10 @@ def _sampling(pair: Comparison, _: Limits) -> Iterator[Check]:
 
 
 def _overlap(pair: Comparison, limits: Limits) -> Iterator[Check]:
+    if pair.overlap is None:
+        seen = "not known: an image has no WCS"
+        yield Check("overlap", NOTE, seen, "both will be aligned by the asterisms of their stars")
+        return
     places = [_place(side.look) for side in pair.sides]
     seen = f"the template ({places[1]}) covers {100 * pair.overlap:.0f} % of the science image ({places[0]})"
     if pair.overlap < limits.min_coverage:
@@ -351,6 +355,8 @@ def _stars(pair: Comparison, limits: Limits) -> Iterator[Check]:
 
 
 def _positions(pair: Comparison, limits: Limits) -> Iterator[Check]:
+    if pair.overlap is None:
+        return
     if pair.common is None or not pair.common.told:
         why = "too few stars in common" if pair.common else "both visits need a src"
         yield Check("positions", NOTE, f"not compared: {why}")
@@ -368,10 +374,10 @@ def _positions(pair: Comparison, limits: Limits) -> Iterator[Check]:
     seen = f"by the WCS of both their stars lie {distance:.2f} px ({arcsec:.3f} arcsec) apart"
     remedy = "the WCS of one is wrong: fit it again"
     if distance > limits.max_offset:
-        accept = f"--max-offset {np.ceil(distance):.0f}"
-        yield Check("positions", STOP, seen, f"{remedy}, or accept it with {accept}")
+        accept = f", or accept it with --max-offset {np.ceil(distance):.0f}"
+        yield Check("positions", STOP, seen, remedy + accept * (distance < LARGEST_OFFSET))
     elif distance > _SHIFT:
-        yield Check("positions", NOTE, seen, f"expect residuals; {remedy}")
+        yield Check("positions", NOTE, seen, f"the template will be moved by its stars; {remedy}")
     else:
         yield Check("positions", OK, seen)
 

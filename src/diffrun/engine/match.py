@@ -15,7 +15,9 @@ from diffrun.engine.claims import claims
 from diffrun.engine.kernelstamps import cut
 from diffrun.engine.smoothpsf import FWHM_PER_SIGMA, SAME_SEEING, field_box
 from diffrun.engine.subtract import Pair
+from diffrun.errors import NoStarsError
 from diffrun.files.afw.catalog import Catalog
+from diffrun.files.afw.exposure import Exposure
 
 #: Radius of the stamps in which the kernel is fitted, in FWHM of the wider PSF, and its bounds in pixels.
 #: Smaller stamps miss the wings, larger ones bring in more noise.
@@ -27,24 +29,33 @@ _SHORTLIST = 4
 
 #: Fewer stars than this, and more of their light than this in the difference, are worth a warning.
 _FEW, _BAD_MATCH = 12, 0.02
+#: Part of the stars that may be variable between two images of one band, and S/N of all together needed.
+_MOST_VARIABLE, _LEAST_SNR = 0.65, 30.0
+
+#: A warning of empty parts: the part of the image's length that the stars span, and how many show that.
+_SPREAD, _FEWEST_SPREAD = 0.5, 5
 
 Config = Any
 Metadata = dict[str, Any]
 
 
-def choose(
-    pair: Pair, sigmas: tuple[float, ...], sources: Catalog | None, config: Config, log: logging.Logger
+def seen(
+    science: Exposure, sigma: float, sources: Catalog | None, config: Config, log: logging.Logger
 ) -> stars.Candidates:
-    """The stars of ``src``, else those detected, that both images show well and with a constant flux."""
-    active = config.subtract.kernel.active
-    threshold = active.detectionConfig.detThreshold
-    science = pair.science
+    """The stars of ``src``, else those detected in the science image."""
+    threshold = config.subtract.kernel.active.detectionConfig.detThreshold
     if sources is None:
         log.info("Source selection via detection")
-        found = stars.from_image(science, FWHM_PER_SIGMA * sigmas[0], threshold)
-    else:
-        log.info("Source selection via src product")
-        found = stars.from_sources(sources, threshold)
+        return stars.from_image(science, FWHM_PER_SIGMA * sigma, threshold)
+    log.info("Source selection via src product")
+    return stars.from_sources(sources, threshold)
+
+
+def choose(
+    pair: Pair, sigmas: tuple[float, ...], found: stars.Candidates, config: Config, log: logging.Logger
+) -> stars.Candidates:
+    """Those of the stars that both images show well and with a constant flux."""
+    active, science = config.subtract.kernel.active, pair.science
     core, (ny, nx) = FWHM_PER_SIGMA * max(sigmas), pair.plain.shape
     cell_x, cell_y = max(active.sizeCellX, nx / _MOST_CELLS), max(active.sizeCellY, ny / _MOST_CELLS)
 
@@ -56,11 +67,34 @@ def choose(
     )
     stars.require(found, 1, "seen well in both images")
     chosen = stars.constant(brightest(found, _SHORTLIST), science, pair.template, core)
+    _refuse_variables(chosen, pair)
     chosen = brightest(chosen, 1)
     stars.require(chosen, 1, "with a common flux ratio")
+    _refuse_faint(chosen)
     total = len(chosen) + sum(chosen.rejected.values())
     log.info("Selected %d / %d sources for Psf matching", len(chosen), total)
     return chosen
+
+
+def _refuse_variables(chosen: stars.Candidates, pair: Pair) -> None:
+    """`NoStarsError` if few of the stars have a common flux ratio, though the band is one."""
+    total = chosen.rejected.get("variable", 0) + len(chosen)
+    if pair.plain.filter == pair.convolved.filter and len(chosen) < (1 - _MOST_VARIABLE) * total:
+        raise NoStarsError(
+            f"only {len(chosen)} of {total} stars have a common flux ratio ({stars.causes(chosen)})",
+            "look at the alignment, the PSF and the band of both images: so many stars are not variable",
+        )
+
+
+def _refuse_faint(chosen: stars.Candidates) -> None:
+    """`NoStarsError` if all the stars together are too faint to tell a kernel."""
+    snr = float(np.sqrt((chosen.snr**2).sum()))
+    if snr < _LEAST_SNR:
+        raise NoStarsError(
+            f"the stars that tell the kernel are too faint: {len(chosen)} with a S/N of {snr:.0f} together, "
+            f"{_LEAST_SNR:g} needed ({stars.causes(chosen)})",
+            "choose a deeper pair",
+        )
 
 
 def match(
@@ -86,6 +120,7 @@ def match(
     plain_sigma = sigmas[0] if pair.convolve_template else sigmas[1]
     told = claims(pair.plain, pair.plain_psf, plain_sigma, chosen, kernel_sum * zero_point_ratio(pair))
     warn(solution, told, log)
+    _warn_of_empty_parts(solution, chosen, pair.plain, log)
     task = "imageDifference:subtract"
     facts: Metadata = {
         **{f"{task}.{name}": value for name, value in basis_facts.items()},
@@ -104,6 +139,27 @@ def match(
         **told,
     }
     return solution, facts
+
+
+def _warn_of_empty_parts(
+    solution: solve.Solution, chosen: stars.Candidates, image: Exposure, log: logging.Logger
+) -> None:
+    """Say so when the stars leave a large part of the image without any."""
+    used = solution.used
+    if int(used.sum()) < _FEWEST_SPREAD:
+        return
+    parts = []
+    for name, places, first, length in zip(
+        "xy", (chosen.x[used], chosen.y[used]), image.xy0, image.shape[::-1], strict=True
+    ):
+        if np.ptp(places) < _SPREAD * length:
+            parts.append(
+                f"{places.min():.0f} to {places.max():.0f} in {name} (of {first} to {first + length - 1})"
+            )
+    if parts:
+        log.warning(
+            "The stars that tell the kernel lie from %s: elsewhere it is extrapolated", " and ".join(parts)
+        )
 
 
 def kernel_basis(

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from diffrun.files.afw.reader import ExposureSummary
 
 Array = NDArray[np.float64]
+#: By how many pixels a template may lie beside the science image, by the stars of both, and be moved.
+LARGEST_OFFSET = 20.0
 
 
 def middle(summary: ExposureSummary) -> tuple[float, float]:

@@ -11,10 +11,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from diffrun.engine import metadata
+from diffrun.engine import candidates, metadata
 from diffrun.engine.config import ImageDifferenceConfig
 from diffrun.engine.task import Inputs
-from diffrun.errors import RepositoryError
+from diffrun.errors import DataError, RepositoryError
 from diffrun.files.afw import photocalib
 from diffrun.files.afw.background import read_background
 from diffrun.files.afw.catalog import Catalog, read_catalog, write_catalog
@@ -78,10 +78,18 @@ def _calexp(repository: Repository, data_id: DataId, add_background: bool) -> Ca
 
 def _sources(repository: Repository, data_id: DataId) -> Catalog | None:
     try:
-        return read_catalog(repository.require("src", data_id))
+        path = repository.require("src", data_id)
     except RepositoryError:
         _LOG.warning("Src product does not exist; running detection, measurement, selection")
         return None
+    sources = read_catalog(path)
+    lacking = candidates.lacking(sources)
+    if lacking:
+        raise DataError(
+            f"{path} has no {' and no '.join(lacking)}",
+            "process the visit again, or add -c doSelectSources=False to detect its stars",
+        )
+    return sources
 
 
 class Writer:

@@ -21,6 +21,7 @@ from diffrun.engine.glance import Look, common, look, pixels
 from diffrun.engine.judgement import NOTE, Comparison, Limits, Side, judge
 from diffrun.engine.overlap import overlap_fraction
 from diffrun.errors import DataError, DiffrunError, RepositoryError, UsageError
+from diffrun.files.afw.wcs import MADE_UP
 from diffrun.repository.dataid import DataId, parse_id
 from diffrun.repository.gen2 import Repository
 
@@ -75,21 +76,22 @@ def survey(
     place: Keys = {"raft": science_id.raft, "sensor": science_id.sensor}
     template_id, _ = _choose(repository, {**place, **template})
     second = _side(repository, "template", template_id, threshold)
+    known = not any(side.look.summary.metadata.get(MADE_UP, False) for side in (first, second))
     pair = Comparison(
         first,
         second,
-        overlap_fraction(first.look.summary, second.look.summary),
-        _common(first, second),
+        overlap_fraction(first.look.summary, second.look.summary) if known else None,
+        _common(first, second) if known else None,
         _REACH,
         wanted,
         literal,
     )
     checks = judge(pair, limits or Limits())
-    better, skipped = _better(repository, first.look, second.look)
+    better, skipped = _better(repository, first.look, second.look) if known else ([], [])
     return {
         "science": first.as_dict(),
         "template": second.as_dict(),
-        "overlap_fraction": round(pair.overlap, 4),
+        "overlap_fraction": None if pair.overlap is None else round(pair.overlap, 4),
         "convolved": "template" if pair.convolves_template else "science",
         "checks": [check.as_dict() for check in checks],
         "cost": cost.expected(first.look.summary.shape, second.look.summary.shape),

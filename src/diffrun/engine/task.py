@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from diffrun.engine import masks, smoothpsf
+from diffrun.engine import masks, register, smoothpsf, spikes
+from diffrun.engine.candidates import Candidates
 from diffrun.engine.find import find, measured
-from diffrun.engine.match import choose, match
+from diffrun.engine.match import choose, match, seen
 from diffrun.engine.smoothpsf import FWHM_PER_SIGMA, SAME_SEEING, field_box
 from diffrun.engine.subtract import Pair, subtract
 from diffrun.engine.warp import warp
@@ -27,6 +28,9 @@ from diffrun.files.afw.reader import ExposureSummary
 
 #: Half width of the PSF stamps of the difference: LSST's largest PSF model has a side of 45.
 _PSF_HALF = 22
+#: For what is done a second time, and was told the first.
+_MUTE = logging.Logger("mute")
+_MUTE.disabled = True
 
 Config = Any
 #: Takes a product as soon as it is ready, with its name in the stack: kernel, matchedExp, diaSrc,
@@ -38,8 +42,9 @@ Hand = Callable[[str, Any], None]
 class Inputs:
     """What one difference is made from; images with their sky as the configuration wants it.
 
-    An exposure is asked for once, when it is needed; who asks has the only reference to it, and may write
-    into its planes. What the science exposure is beside its pixels is known before.
+    An exposure is asked for when it is needed, and again if the template is moved; who asks has the only
+    reference to it, and may write into its planes. What the science exposure is beside its pixels is known
+    before.
     """
 
     science_summary: ExposureSummary
@@ -68,8 +73,8 @@ def run(inputs: Inputs, config: Config, log: logging.Logger, hand: Hand) -> None
     NoOverlapError, NoStarsError, DataError
         When no difference can be made; the message says why.
     """
-    pair, sigmas = align(inputs, config, log)
-    chosen = choose(pair, sigmas, inputs.science_sources, config, log)
+    pair, sigmas, found, register_facts = registered(inputs, config, log)
+    chosen = choose(pair, sigmas, found, config, log)
     solution, basis_facts = match(pair, sigmas, chosen, config, log)
     hand("kernel", solution.kernel)
     images = subtract(
@@ -78,17 +83,17 @@ def run(inputs: Inputs, config: Config, log: logging.Logger, hand: Hand) -> None
     difference, footprints, detection_facts = find(images, config, log)
     hand("differenceExp", difference)
     hand("diaSrc", measured(footprints, difference, images, inputs.source_id_base, config, log))
-    hand("metadata", {**basis_facts, **detection_facts})
+    hand("metadata", {**register_facts, **basis_facts, **detection_facts})
 
 
-def prepare(exposure: Exposure, name: str) -> tuple[Exposure, float]:
-    """An exposure without NaN and with the sky at 0, and that level, which is taken off the image itself."""
+def prepare(exposure: Exposure, name: str, log: logging.Logger) -> tuple[Exposure, float]:
+    """An exposure without NaN or hot pixels, its sky at 0, and that level, taken off the image itself."""
     required(exposure.psf, name)
     filled = masks.fill(exposure, name)
     sky = float(np.median(filled.image[::3, ::3]))
     np.subtract(filled.image, np.float32(sky), out=filled.image)
     np.copyto(filled.image, 0, where=filled.has("NO_DATA"))
-    return filled, sky
+    return spikes.repaired(filled, f"{name} image", log), sky
 
 
 def required(psf: Psf | None, name: str) -> Psf:
@@ -98,24 +103,62 @@ def required(psf: Psf | None, name: str) -> Psf:
     return psf
 
 
-def align(inputs: Inputs, config: Config, log: logging.Logger) -> tuple[Pair, tuple[float, float]]:
+def registered(
+    inputs: Inputs, config: Config, log: logging.Logger
+) -> tuple[Pair, tuple[float, float], Candidates, dict[str, Any]]:
+    """Both images on the science grid, the widths of their PSFs, the stars seen, and how well they meet.
+
+    By their WCS at first; the stars tell whether that is right, and the template is warped anew if not.
+    """
+    pair, sigmas, sky = align(inputs, None, config, log)
+    found = seen(pair.science, sigmas[0], inputs.science_sources, config, log)
+    if sky is not inputs.science_summary.wcs:
+        return pair, sigmas, found, {}
+    better, facts = register.moved(pair, found, sigmas, sky, lambda: _again(inputs), log)
+    if better is not sky:
+        del pair
+        pair, sigmas, _ = align(inputs, better, config, _MUTE)
+    return pair, sigmas, found, facts
+
+
+def _again(inputs: Inputs) -> Exposure:
+    """The template as it is before it is warped."""
+    return prepare(inputs.template(), "template", _MUTE)[0]
+
+
+def align(
+    inputs: Inputs, sky: Any, config: Config, log: logging.Logger
+) -> tuple[Pair, tuple[float, float], Any]:
     """Bring the template onto the science grid, and decide which of the two is convolved.
 
     The pixels of the template are dropped before those of the science image are read.
+
+    Parameters
+    ----------
+    inputs : `Inputs`
+    sky : `Wcs` or `None`
+        Where the pixels of the science image are on the template's sky; without it, as the WCS have it, or
+        the stars where there is none.
+    config : `ImageDifferenceConfig`
+    log : `logging.Logger`
 
     Returns
     -------
     pair : `Pair`
     sigmas : `tuple` of `float`
         Sigma of the PSF of the science image and of the warped template, pixels, at the centre.
+    sky : `Wcs`
+        What was used.
     """
     active = config.subtract.kernel.active
-    science = inputs.science_summary
-    template, template_sky = prepare(inputs.template(), "template")
+    template, template_sky = prepare(inputs.template(), "template", log)
+    if sky is None:
+        sky = register.claimed(inputs.science_summary, template, inputs.science_sources, log)
+    science = replace(inputs.science_summary, wcs=sky)
     box, template_wcs = field_box(science), template.wcs
 
     def to_template(x: Any, y: Any) -> Any:
-        return template_wcs.sky_to_pixel(*science.wcs.pixel_to_sky(x, y))
+        return template_wcs.sky_to_pixel(*sky.pixel_to_sky(x, y))
 
     psfs = (
         smoothpsf.smooth(required(science.psf, "science"), box, _PSF_HALF),
@@ -127,8 +170,11 @@ def align(inputs: Inputs, config: Config, log: logging.Logger) -> tuple[Pair, tu
     border = active.kernelSizeMax // 2 if convolve_template else 0
     order = int(active.warpingConfig.warpingKernelName.removeprefix("lanczos"))
     warped = warp(template, science, border, order, active.warpingConfig.interpLength)
+    known = not register.lacks_wcs(template)
     del template
-    exposures = (prepare(inputs.science(), "science")[0], warped.exposure)
+    exposure = register.with_wcs(prepare(inputs.science(), "science", log)[0], sky, known)
+    exposures = (exposure, warped.exposure)
+    del exposure
     plain, convolved = (0, 1) if convolve_template else (1, 0)
     pair = Pair(
         exposures[plain],
@@ -140,7 +186,7 @@ def align(inputs: Inputs, config: Config, log: logging.Logger) -> tuple[Pair, tu
         border,
         template_sky,
     )
-    return pair, (of_science, of_template)
+    return pair, (of_science, of_template), sky
 
 
 def convolves_template(sigmas: tuple[float, ...], config: Config, log: logging.Logger) -> bool:

@@ -20,8 +20,8 @@ from diffrun.engine.threads import bands, each
 from diffrun.errors import NoOverlapError
 from diffrun.files.afw.exposure import Exposure, Frame, Wcs
 
-#: Planes of the template that stay with its pixels; DETECTED and the like belong to the template alone.
-CARRIED_PLANES = ("BAD", "INTRP", "CR", "NO_DATA", "SUSPECT", "EDGE")
+#: Planes that belong to the template alone; all others, known or not, stay with its pixels.
+LEFT_BEHIND = ("SAT", "DETECTED", "DETECTED_NEGATIVE", "NOT_DEBLENDED")
 #: The template's saturation under a name of its own, as in today's ip_diffim (DM-38901).
 TEMPLATE_SATURATED = "SAT_TEMPLATE"
 _ROWS = 128  # of a band, which one thread does at a time
@@ -261,7 +261,7 @@ def warp(template: Exposure, science: Frame, border: int = 0, order: int = 3, st
     planes.setdefault(TEMPLATE_SATURATED, free_bit(planes))
     image, variance = (np.empty(shape, np.float32) for _ in range(2))
     bits = np.empty(shape, np.int32)
-    carried = sum(1 << planes[name] for name in (*CARRIED_PLANES, TEMPLATE_SATURATED) if name in planes)
+    carried = sum(1 << bit for name, bit in planes.items() if name not in LEFT_BEHIND)
     no_data = np.int32(1 << planes["NO_DATA"])
     bits_of = np.array([template.bits("SAT"), 1 << planes[TEMPLATE_SATURATED], carried, no_data], np.int32)
     table, area = lanczos_table(order).astype(np.float32), np.float32(grid.area)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Pixels that tell nothing of the sky: missing, filled with one value, saturated, hot, cosmic rays."""
+"""Pixels that tell nothing of the sky: missing, filled with one value, saturated, dead."""
 
 from __future__ import annotations
 
@@ -15,12 +15,6 @@ _EIGHT = np.ones((3, 3), bool)
 _FLAT_SIDE, _FLAT_SIDE_COARSE = 2, 5
 #: Pixels at the very top by which a saturation level is known.
 _TOP_PIXELS = 12
-_SPIKE_SIGMA = 8.0
-_SPIKE_ROUNDS = 3
-#: A spike has neighbours fainter than this part of what a star's have.
-_SPIKE_SHARPNESS = 0.5
-#: Below this ratio of a star's neighbours to its peak no spike can be told from a star.
-_UNDERSAMPLED = 0.2
 _FAR_BELOW = 15.0
 
 
@@ -80,49 +74,6 @@ def saturation_level(image: Image, level: float, sky: float, sigma: float) -> tu
         if near.sum() >= _TOP_PIXELS and sizes.max() >= 3:
             return float(np.nanmin(image[near])), f"{top:g}, at which {int(near.sum())} pixels pile up"
     return np.inf, "unknown: no card tells it and no pixels pile up at a top value"
-
-
-def spikes(image: Image, sigma: Image, usable: Bool, neighbours: float) -> Bool:
-    """Pixels too sharp for the seeing: hot pixels and cosmic rays.
-
-    Parameters
-    ----------
-    image : `numpy.ndarray`, (ny, nx), float32
-        Sky at 0.
-    sigma : `numpy.ndarray`, (ny, nx), float32
-        Noise of the sky.
-    usable : `numpy.ndarray`, (ny, nx), bool
-        Pixels known to be good.
-    neighbours : `float`
-        The mean of the four next pixels of a star in the middle of a pixel, in units of its peak.
-
-    Notes
-    -----
-    The sharpest star has its peak in the middle of a pixel. A pixel whose next ones hold less than half of
-    what such a star would leave there is none. The pixels of longer tracks are found one after the other.
-    """
-    found = np.zeros(image.shape, bool)
-    if neighbours < _UNDERSAMPLED:
-        return found
-    for _ in range(_SPIKE_ROUNDS):
-        good = usable & ~found
-        rows, columns = np.nonzero((image > _SPIKE_SIGMA * sigma) & good)
-        total, count = np.zeros(len(rows)), np.zeros(len(rows))
-        for dy, dx in ((0, 1), (0, -1), (1, 0), (-1, 0)):
-            y, x = rows + dy, columns + dx
-            inside = (y >= 0) & (y < image.shape[0]) & (x >= 0) & (x < image.shape[1])
-            y, x = np.clip(y, 0, image.shape[0] - 1), np.clip(x, 0, image.shape[1] - 1)
-            inside &= good[y, x]
-            total += np.where(inside, image[y, x], 0.0)
-            count += inside
-        peak, noise = image[rows, columns], sigma[rows, columns]
-        mean = total / np.maximum(count, 1)
-        limit = _SPIKE_SHARPNESS * neighbours * peak - 3 * noise / np.sqrt(np.maximum(count, 1))
-        new = (mean < limit) & (count >= 2)
-        if not new.any():
-            break
-        found[rows[new], columns[new]] = True
-    return found
 
 
 def far_below(image: Image, sigma: Image) -> Bool:

@@ -29,12 +29,14 @@ from diffrun.engine.makecalexp import (
 )  # fmt: skip
 from diffrun.engine.masks import grown
 from diffrun.engine.smoothpsf import FWHM_PER_SIGMA, determinant_radius
+from diffrun.engine.spikes import spikes
 from diffrun.errors import DataError, NoStarsError
 from diffrun.files.afw.background import Background
 from diffrun.files.afw.catalog import Catalog
 from diffrun.files.afw.exposure import DEFAULT_PLANES, Exposure
 from diffrun.files.afw.kernel import LinearCombinationKernel
 from diffrun.files.afw.psf import KernelPsf
+from diffrun.files.afw.wcs import MADE_UP
 from diffrun.repository.dataid import SOURCE_BITS, DataId
 
 Bool = NDArray[np.bool_]
@@ -131,9 +133,10 @@ def make(ask: Ask, data_id: DataId) -> Calexp:
     detected, missing = plane.has("DETECTED"), plane.has("NO_DATA")
     variance, choice = noise.variance(given_noise, flat, ground, detected, missing, said, ask.gain)
     star = _psf(flat, variance, plane, objects, fwhm, ask, account)
-    if choice.lacks_gain and star.fit is not None:
+    if choice.lacks_gain:
         variance, choice = noise.with_gain_of_stars(choice, flat, variance, detected, star.fit)
-        star = _psf(flat, variance, plane, objects, fwhm, ask, account)
+        if star.fit is not None:
+            star = _psf(flat, variance, plane, objects, fwhm, ask, account)
     account.notes += [*choice.notes, *_last_notes(account.known)]
     account.known |= choice.known
     exposure = _exposure(flat, variance, plane, wcs, star.psf, said, data_id)
@@ -158,7 +161,7 @@ def _exposure(flat: Image, variance: Image, plane: _Planes, wcs: Any, psf: Kerne
         np.where(unknown, typical, variance).astype(np.float32),
         wcs or projection.made_up(), psf, planes=plane.planes, filter=data_id.filter,
         flux_mag0=said.flux_mag0, mjd=said.mjd, exposure_time=said.exposure_time,
-        metadata={**said.kept, **({} if wcs else {projection.MADE_UP: True})},
+        metadata={**said.kept, **({} if wcs else {MADE_UP: True})},
     )  # fmt: skip
 
 
@@ -259,8 +262,8 @@ def _seeing(flat: Image, sigma: Image, plane: _Planes, ask: Ask) -> float:
     hidden = plane.has("NO_DATA", "BAD")
     guess = ask.psf_fwhm if np.isfinite(ask.psf_fwhm) else _FIRST_FWHM
     for _ in range(2):
-        spikes = defects.spikes(flat, sigma, ~hidden, _neighbours(min(guess, _FIRST_FWHM)))
-        objects = stars.find(np.where(spikes, np.float32(0), flat), sigma, hidden | spikes, guess, 8.0)
+        sharp = spikes(flat, sigma, ~hidden, _neighbours(min(guess, _FIRST_FWHM)))
+        objects = stars.find(np.where(sharp, np.float32(0), flat), sigma, hidden | sharp, guess, 8.0)
         saturated = plane.has("SAT")
         rows = np.clip(np.rint(objects.y).astype(int), 0, flat.shape[0] - 1)
         columns = np.clip(np.rint(objects.x).astype(int), 0, flat.shape[1] - 1)
@@ -284,7 +287,7 @@ def _repaired(flat: Image, sigma: Image, plane: _Planes, fwhm: float, account: _
     What was interpolated before, as the mask says, is left as it is.
     """
     missing = plane.has("NO_DATA")
-    hot = defects.spikes(flat, sigma, ~(missing | plane.has("SAT", "BAD")), _neighbours(fwhm))
+    hot = spikes(flat, sigma, ~(missing | plane.has("SAT", "BAD")), _neighbours(fwhm))
     dead = defects.far_below(flat, sigma) & ~missing
     plane = plane.with_plane("CR", hot).with_plane("BAD", dead)
     account.known |= {"hot_pixels": int(hot.sum()), "dead_pixels": int(dead.sum())}

@@ -86,14 +86,14 @@ def variance(given: companions.Noise | None, flat: Image, ground: Sky, detected:
     return total, Choice(known | {"variance": told, "gain": found}, (*notes, f"variance: {told}"))
 
 
-def with_gain_of_stars(choice: Choice, flat: Image, plain: Image, detected: Bool, fit: Fit
-                       ) -> tuple[Image, Choice]:  # fmt: skip
+def with_gain_of_stars(choice: Choice, flat: Image, plain: Image, detected: Bool,
+                       fit: Fit | None) -> tuple[Image, Choice]:  # fmt: skip
     """The variance with the noise of the sources' light as the stars themselves show it.
 
     What is left of stars once their models are taken off grows with their light: as light / gain where that
     is noise of photons, and as its square where the model is wrong.
     """
-    gain = _gain_of_stars(fit, float(np.median(plain[::16, ::16])))
+    gain = float("nan") if fit is None else _gain_of_stars(fit, float(np.median(plain[::16, ::16])))
     said = "variance: the image's own noise"
     if not np.isfinite(gain):
         note = f"{said}; no gain is known, so that the light of the sources adds none"

@@ -4,14 +4,17 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from astropy.io import fits
 from numpy.typing import NDArray
 
 from diffrun.errors import DataError
 from diffrun.files.afw.wcs import TanSipWcs
+
+if TYPE_CHECKING:
+    from astropy.io import fits
 
 Array = NDArray[np.float64]
 
@@ -21,8 +24,8 @@ _ACCEPTED = 0.05
 _MOST_ORDER = 7
 _GRID = 24
 _ANOTHER = "give an image with a celestial WCS that astropy can read, or none at all"
-#: Scale of the made-up coordinates of an image without any, degrees; such a card says that they are.
-MADE_UP, _STEP = "DIFFRUN_NO_WCS", 1.0 / 3600
+#: Scale of the made-up coordinates of an image without any, degrees.
+_STEP = 1.0 / 3600
 
 
 def read(header: fits.Header, shape: tuple[int, int]) -> tuple[TanSipWcs | None, list[str]]:
@@ -74,31 +77,42 @@ def made_up() -> TanSipWcs:
 
 
 def fitted(world: Any, shape: tuple[int, int]) -> tuple[TanSipWcs, float]:
-    """TAN-SIP as near as possible to another WCS, and the largest distance between them in pixels.
-
-    Parameters
-    ----------
-    world : `astropy.wcs.WCS`
-        Celestial, two axes.
-    shape : `tuple` [`int`, `int`]
-        (ny, nx) of the image.
-
-    Notes
-    -----
-    On the tangent plane of the reference point (of the image's middle where that is far away) a polynomial of
-    the pixel is fitted by least squares, of the least order that follows the other WCS.
-    """
-    ny, nx = shape
-    middle = ((nx - 1) / 2, (ny - 1) / 2)
-    x, y = (
-        g.ravel() for g in np.meshgrid(np.linspace(-0.5, nx - 0.5, _GRID), np.linspace(-0.5, ny - 0.5, _GRID))
-    )
-    ra, dec = _icrs(world, x, y)
-    origin = middle
+    """As `followed`, of a celestial `astropy.wcs.WCS` of two axes."""
+    origin = None
     if "TAN" in world.wcs.ctype[0]:
         # Exactly the reference point where there is no distortion; else what its pixel really sees.
         origin = (float(world.wcs.crpix[0]) - 1, float(world.wcs.crpix[1]) - 1)
-    point = _icrs(world, np.array([origin[0]]), np.array([origin[1]]))
+    return followed(lambda x, y: _icrs(world, x, y), shape, origin)
+
+
+def followed(
+    to_sky: Callable[[Array, Array], tuple[Array, Array]],
+    shape: tuple[int, int],
+    origin: tuple[float, float] | None = None,
+) -> tuple[TanSipWcs, float]:
+    """TAN-SIP as near as possible to another map, and the largest distance between them in pixels.
+
+    Parameters
+    ----------
+    to_sky : callable
+        ICRS degrees of pixels.
+    shape : `tuple` [`int`, `int`]
+        (ny, nx) of the image.
+    origin : `tuple` [`float`, `float`], optional
+        Pixel of the tangent point; the middle of the image if there is none.
+
+    Notes
+    -----
+    On the tangent plane of that point a polynomial of the pixel is fitted by least squares, of the least
+    order that follows the other map.
+    """
+    ny, nx = shape
+    origin = origin or ((nx - 1) / 2, (ny - 1) / 2)
+    x, y = (
+        g.ravel() for g in np.meshgrid(np.linspace(-0.5, nx - 0.5, _GRID), np.linspace(-0.5, ny - 0.5, _GRID))
+    )
+    ra, dec = to_sky(x, y)
+    point = to_sky(np.array([origin[0]]), np.array([origin[1]]))
     tangent = (float(point[0][0]), float(point[1][0]))
     if not np.isfinite([*ra, *dec, *tangent]).all():
         raise DataError("the image reaches beyond the sky of its WCS", _ANOTHER)

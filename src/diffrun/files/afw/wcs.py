@@ -15,6 +15,8 @@ from diffrun.errors import DataError
 
 Array = NDArray[np.float64]
 NO_WCS = "give an image with a TAN or TAN-SIP world coordinate system"
+#: A card that says that an exposure has no WCS, and coordinates that are made up.
+MADE_UP = "DIFFRUN_NO_WCS"
 _MAX_SIP_ORDER = 9
 
 
