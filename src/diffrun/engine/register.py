@@ -3,7 +3,7 @@
 
 The WCS of an image is a claim; its stars are the witness. Where the warped template shows them beside the
 places that they have in the science image, it is moved there by a polynomial of the place, up to
-`LARGEST_OFFSET` pixels; what is farther off is refused. Images without a WCS are aligned by their stars alone.
+`LARGEST_OFFSET` pixels; what is farther off is refused. Images without a WCS are aligned by their stars.
 """
 
 from __future__ import annotations
