@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -36,36 +36,9 @@ Limit = Annotated[
 
 
 @app.command()
+@o.takes(o.Pair, o.Means, o.Limits)
 def submit(
     context: typer.Context,
-    science: o.Science = None,
-    template: o.Template = None,
-    repo: o.Repo = None,
-    raft: o.Raft = None,
-    sensor: o.Sensor = None,
-    filter: o.Filter = None,
-    template_filter: o.TemplateFilter = None,
-    science_mask: o.ScienceMask = None,
-    template_mask: o.TemplateMask = None,
-    science_variance: o.ScienceVariance = None,
-    template_variance: o.TemplateVariance = None,
-    gain: o.Gain = None,
-    saturation: o.Saturation = None,
-    psf_fwhm: o.PsfFwhm = None,
-    hdu: o.Hdu = None,
-    output: o.Output = None,
-    config: o.Config = None,
-    configfile: o.Configfile = None,
-    site: o.Site = None,
-    program: o.Program = None,
-    runtime: o.Runtime = None,
-    image: o.Image = None,
-    jobs: o.Jobs = None,
-    min_coverage: o.MinCoverage = None,
-    min_stars: o.MinStars = None,
-    max_offset: o.MaxOffset = None,
-    max_noise: o.MaxNoise = None,
-    max_memory: o.MaxMemory = None,
     account: Account = None,
     qos: Qos = None,
     partition: Partition = None,
@@ -76,6 +49,7 @@ def submit(
     dry_run: Annotated[bool, o.switch("Print the script, do nothing.", "--dry-run")] = False,
     as_json: o.Json = False,
     quiet: o.Quiet = False,
+    **_: Any,
 ) -> None:
     """Write the same run as a Slurm script, and submit it: prints the job's number and where its log is."""
     from diffrun.batch import submit as batch

@@ -71,32 +71,33 @@ Campaign = Annotated[
 ]
 
 
+class Chosen:
+    """What is to be done."""
+
+    pairs: Pairs = None
+    science: Sciences = None
+    band: Band = None
+    template: Templates = None
+    raft: o.Raft = None
+    sensor: o.Sensor = None
+    filter: o.Filter = None
+    template_filter: o.TemplateFilter = None
+
+
+class Where:
+    """Where it is to be done."""
+
+    output: Place = None
+    repo: o.Repo = None
+
+
 @app.command()
+@o.takes(Chosen, Where, o.Means, o.Limits)
 def plan(
     context: typer.Context,
-    pairs: Pairs = None,
-    science: Sciences = None,
-    band: Band = None,
-    template: Templates = None,
-    raft: o.Raft = None,
-    sensor: o.Sensor = None,
-    filter: o.Filter = None,
-    template_filter: o.TemplateFilter = None,
-    output: Place = None,
-    repo: o.Repo = None,
-    config: o.Config = None,
-    configfile: o.Configfile = None,
-    site: o.Site = None,
-    program: o.Program = None,
-    runtime: o.Runtime = None,
-    image: o.Image = None,
-    min_coverage: o.MinCoverage = None,
-    min_stars: o.MinStars = None,
-    max_offset: o.MaxOffset = None,
-    max_noise: o.MaxNoise = None,
-    max_memory: o.MaxMemory = None,
     again: Again = False,
     as_json: o.Json = False,
+    **_: Any,
 ) -> None:
     """What a run would do: the pairs, what is done, what is repeated and why. Nothing is written."""
     screen = Screen(out=sys.stderr if as_json else sys.stdout)
@@ -111,29 +112,9 @@ def plan(
 
 
 @app.command()
+@o.takes(Chosen, Where, o.Means, o.Limits)
 def run(
     context: typer.Context,
-    pairs: Pairs = None,
-    science: Sciences = None,
-    band: Band = None,
-    template: Templates = None,
-    raft: o.Raft = None,
-    sensor: o.Sensor = None,
-    filter: o.Filter = None,
-    template_filter: o.TemplateFilter = None,
-    output: Place = None,
-    repo: o.Repo = None,
-    config: o.Config = None,
-    configfile: o.Configfile = None,
-    site: o.Site = None,
-    program: o.Program = None,
-    runtime: o.Runtime = None,
-    image: o.Image = None,
-    min_coverage: o.MinCoverage = None,
-    min_stars: o.MinStars = None,
-    max_offset: o.MaxOffset = None,
-    max_noise: o.MaxNoise = None,
-    max_memory: o.MaxMemory = None,
     workers: Workers = None,
     pair_time: Limit = 3600,
     again: Again = False,
@@ -150,6 +131,7 @@ def run(
     licenses: b.Licenses = None,
     as_json: o.Json = False,
     quiet: o.Quiet = False,
+    **_: Any,
 ) -> None:
     """Do every pair that is not done. Ctrl-C stops it; the same command goes on."""
     from diffrun.campaign import work
@@ -218,24 +200,13 @@ def _submit(recipe: Recipe, standing: Standing, typed: dict[str, Any], at_once: 
 
 
 @app.command(hidden=True)
+@o.takes(Where, o.Means, o.Limits)
 def task(
     context: typer.Context,
     lists: Annotated[str, typer.Argument(metavar="LISTS")],
-    output: Place = None,
-    repo: o.Repo = None,
-    config: o.Config = None,
-    configfile: o.Configfile = None,
-    site: o.Site = None,
-    program: o.Program = None,
-    runtime: o.Runtime = None,
-    image: o.Image = None,
-    min_coverage: o.MinCoverage = None,
-    min_stars: o.MinStars = None,
-    max_offset: o.MaxOffset = None,
-    max_noise: o.MaxNoise = None,
-    max_memory: o.MaxMemory = None,
     workers: Workers = None,
     pair_time: Limit = 3600,
+    **_: Any,
 ) -> None:
     """One task of a job array: the pairs of its list."""
     from diffrun.campaign import array, work

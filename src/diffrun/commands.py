@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -32,42 +32,16 @@ app.registered_commands += batch_commands.registered_commands
 
 
 @app.callback()
+@o.takes(o.Pair, o.Means, o.Limits)
 def run(
     context: typer.Context,
-    science: o.Science = None,
-    template: o.Template = None,
-    repo: o.Repo = None,
-    raft: o.Raft = None,
-    sensor: o.Sensor = None,
-    filter: o.Filter = None,
-    template_filter: o.TemplateFilter = None,
-    science_mask: o.ScienceMask = None,
-    template_mask: o.TemplateMask = None,
-    science_variance: o.ScienceVariance = None,
-    template_variance: o.TemplateVariance = None,
-    gain: o.Gain = None,
-    saturation: o.Saturation = None,
-    psf_fwhm: o.PsfFwhm = None,
-    hdu: o.Hdu = None,
-    output: o.Output = None,
-    config: o.Config = None,
-    configfile: o.Configfile = None,
-    site: o.Site = None,
-    program: o.Program = None,
-    runtime: o.Runtime = None,
-    image: o.Image = None,
-    jobs: o.Jobs = None,
-    min_coverage: o.MinCoverage = None,
-    min_stars: o.MinStars = None,
-    max_offset: o.MaxOffset = None,
-    max_noise: o.MaxNoise = None,
-    max_memory: o.MaxMemory = None,
     dry_run: o.DryRun = False,
     as_json: o.Json = False,
     verbose: o.Verbose = False,
     quiet: o.Quiet = False,
     debug: o.Debug = False,
     version: o.Version = False,
+    **_: Any,
 ) -> None:
     """Subtract one LSST visit, or image, from another: a difference, its sources, a picture, a record."""
     if context.invoked_subcommand is not None:
@@ -100,38 +74,12 @@ def _launch(request: Request, screen: Screen, as_json: bool) -> None:
 
 
 @app.command("check")
+@o.takes(o.Pair, o.Means, o.Limits)
 def check_pair(
     context: typer.Context,
-    science: o.Science = None,
-    template: o.Template = None,
-    repo: o.Repo = None,
-    raft: o.Raft = None,
-    sensor: o.Sensor = None,
-    filter: o.Filter = None,
-    template_filter: o.TemplateFilter = None,
-    science_mask: o.ScienceMask = None,
-    template_mask: o.TemplateMask = None,
-    science_variance: o.ScienceVariance = None,
-    template_variance: o.TemplateVariance = None,
-    gain: o.Gain = None,
-    saturation: o.Saturation = None,
-    psf_fwhm: o.PsfFwhm = None,
-    hdu: o.Hdu = None,
-    output: o.Output = None,
-    config: o.Config = None,
-    configfile: o.Configfile = None,
-    site: o.Site = None,
-    program: o.Program = None,
-    runtime: o.Runtime = None,
-    image: o.Image = None,
-    jobs: o.Jobs = None,
-    min_coverage: o.MinCoverage = None,
-    min_stars: o.MinStars = None,
-    max_offset: o.MaxOffset = None,
-    max_noise: o.MaxNoise = None,
-    max_memory: o.MaxMemory = None,
     as_json: o.Json = False,
     quiet: o.Quiet = False,
+    **_: Any,
 ) -> None:
     """What a run would say before the work: seeing, overlap, depth, stars, time, memory; ok, note or stop."""
     from diffrun import check, launch, plan, settings

@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
@@ -147,3 +150,78 @@ Version = Annotated[bool, switch("Print the version.", "--version", callback=_pr
 
 RunFolder = Annotated[str, typer.Argument(metavar="RUN", help="A run folder.", show_default=False)]
 Rerun = Annotated[bool, option(_HOW, "Make the run again and compare the bytes.", "--rerun", metavar="")]
+
+
+class Pair:
+    """What one run subtracts, and where it puts the difference."""
+
+    science: Science = None
+    template: Template = None
+    repo: Repo = None
+    raft: Raft = None
+    sensor: Sensor = None
+    filter: Filter = None
+    template_filter: TemplateFilter = None
+    science_mask: ScienceMask = None
+    template_mask: TemplateMask = None
+    science_variance: ScienceVariance = None
+    template_variance: TemplateVariance = None
+    gain: Gain = None
+    saturation: Saturation = None
+    psf_fwhm: PsfFwhm = None
+    hdu: Hdu = None
+    output: Output = None
+    jobs: Jobs = None
+
+
+class Means:
+    """How a run is made."""
+
+    config: Config = None
+    configfile: Configfile = None
+    site: Site = None
+    program: Program = None
+    runtime: Runtime = None
+    image: Image = None
+
+
+class Limits:
+    """What a pair must be like."""
+
+    min_coverage: MinCoverage = None
+    min_stars: MinStars = None
+    max_offset: MaxOffset = None
+    max_noise: MaxNoise = None
+    max_memory: MaxMemory = None
+
+
+def takes(*groups: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the options of these groups, before its own, which come after ``context``.
+
+    The command finds their values in ``context.params``, and takes them as ``**_``.
+    """
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        types = get_type_hints(command, include_extras=True)
+        own = [
+            each.replace(annotation=types[name])
+            for name, each in inspect.signature(command).parameters.items()
+            if each.kind is not inspect.Parameter.VAR_KEYWORD
+        ]
+        given = [
+            inspect.Parameter(name, own[0].kind, default=getattr(group, name), annotation=kind)
+            for group in groups
+            for name, kind in get_type_hints(group, include_extras=True).items()
+        ]
+        first = 1 + sum(each.default is inspect.Parameter.empty for each in own[1:])
+        parameters = [*own[:first], *given, *own[first:]]
+
+        @functools.wraps(command)
+        def taking(*args: Any, **named: Any) -> None:
+            command(*args, **named)
+
+        taking.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        taking.__annotations__ = {each.name: each.annotation for each in parameters}
+        return taking
+
+    return decorate
