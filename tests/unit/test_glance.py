@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from diffrun.engine.glance import Look, Stars, common, sky_noise
+from diffrun.engine.glance import Look, sky_noise, usable
+from diffrun.engine.starfield import Stars, common
 from diffrun.files.afw.exposure import DEFAULT_PLANES, Exposure
 from diffrun.files.afw.reader import read_bands, read_exposure
 from diffrun.repository.dataid import DataId
@@ -47,6 +48,13 @@ def test_no_noise_is_told_of_an_image_without_blank_sky() -> None:
     exposure = an_exposure(1.0, 1.0)
     masked = exposure.replace(mask=np.full_like(exposure.mask, 1 << DEFAULT_PLANES["SAT"]))
     assert np.isnan(sky_noise([masked])).all()
+
+
+def test_the_part_of_the_pixels_that_hold_something() -> None:
+    exposure = an_exposure(1.0, 1.0)
+    image, hole, block = 512 * 640, 10 * 640, 40 * 60
+    assert usable([exposure]) == pytest.approx((image - hole - block) / image, abs=1e-12)
+    assert usable([exposure.replace(variance=np.zeros_like(exposure.variance))]) == 0.0
 
 
 @dataclass(frozen=True)

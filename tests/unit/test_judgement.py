@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from diffrun.engine.glance import Common, Look, Pixels, Stars
-from diffrun.engine.judgement import Check, Comparison, Limits, Side, difference_depth, judge
+from diffrun.engine.comparison import Comparison, Pixels, Side, difference_depth
+from diffrun.engine.glance import Look
+from diffrun.engine.judgement import Check, Limits, judge
+from diffrun.engine.starfield import Common, Stars
 from diffrun.repository.dataid import DataId
 
 ZERO = 1e12
@@ -39,14 +41,23 @@ class Summary:
 
 
 def a_side(name: str, fwhm: float, **more: Any) -> Side:
-    values = {"noise": 10.0, "factor": 1.0, "stars": 100, "seen": 1.0, "filter": "r", "scale": 0.2, **more}
+    values = {
+        "noise": 10.0,
+        "factor": 1.0,
+        "stars": 100,
+        "seen": 1.0,
+        "filter": "r",
+        "scale": 0.2,
+        "usable": 1.0,
+        **more,
+    }
     none = np.zeros(values["stars"])
     stars = Stars(none, none, none, values["seen"], values.get("width", fwhm), True)
     depth = 5 * values["noise"] * math.sqrt(4 * math.pi) * fwhm / 2.3548
     data_id = DataId(1, values["filter"], "2,2", "1,1")
     summary: Any = Summary(flux_mag0=values.get("zero", ZERO))
     look = Look(data_id, Path("S11.fits"), summary, fwhm, values["scale"])
-    return Side(name, look, Pixels(values["noise"], values["factor"], depth, stars))
+    return Side(name, look, Pixels(values["noise"], values["factor"], depth, stars, values["usable"]))
 
 
 def a_pair(
@@ -58,7 +69,7 @@ def a_pair(
     )
     values = {
         "overlap": 0.95,
-        "common": Common(90, 100, (0.01, 0.02), 1.0),
+        "common": Common(90, 100, (0.01, 0.02), 1.0, 100),
         "reach": 200.0,
         "wanted": True,
         "literal": False,
@@ -87,14 +98,17 @@ FAULTS = [
     ("overlap", {"overlap": 0.31}, "31 %"),
     ("depth", {"template": {"noise": 40.0}}, "the template is the shallower"),
     ("depth", {"template": {"zero": 0.0}}, "no zero point"),
-    ("scale", {"common": Common(90, 100, (0.0, 0.0), 0.8)}, "1 by the zero points, 0.8 by 90 stars"),
+    ("scale", {"common": Common(90, 100, (0.0, 0.0), 0.8, 100)}, "1 by the zero points, 0.8 by 90 stars"),
     ("scale", {"template": {"scale": 0.4}}, "0.200 and 0.400"),
     ("noise", {"science": {"factor": 5.3}}, "science image 5.3"),
     ("noise", {"template": {"factor": 0.5}}, "template 0.5"),
     ("noise", {"template": {"factor": math.nan}}, "too little blank sky"),
-    ("stars", {"common": Common(7, 9, (0.0, 0.0), 1.0)}, "7 of the 9 brightest"),
-    ("positions", {"common": Common(90, 100, (1.2, 0.5), 1.0)}, "1.30 px (0.260 arcsec)"),
+    ("noise", {"template": {"factor": 0.0}}, "no noise at all"),
+    ("pixels", {"science": {"usable": 0.3}}, "science image: 30 % of the pixels"),
+    ("stars", {"common": Common(7, 9, (0.0, 0.0), 1.0, 9)}, "7 of the 9 brightest"),
+    ("positions", {"common": Common(90, 100, (1.2, 0.5), 1.0, 100)}, "1.30 px (0.260 arcsec)"),
     ("positions", {"common": None}, "not compared"),
+    ("stars", {"common": Common(0, 2, (math.nan, math.nan), math.nan, 50)}, "none of the 2 brightest"),
     ("convolved", {"template": {"fwhm": 6.0}}, "the science image will be convolved"),
     ("convolved", {"wanted": False}, "the template will be convolved"),
     ("convolved", {"template": {"fwhm": 6.0}, "literal": True}, "must be sharpened"),
@@ -114,9 +128,7 @@ STOPS = [
     ("overlap", {"overlap": 0.00051}),
     ("noise", {"science": {"factor": 16.2}}),
     ("noise", {"template": {"factor": 0.03}}),
-    ("stars", {"common": Common(0, 2, (math.nan, math.nan), math.nan)}),
-    ("positions", {"common": Common(80, 100, (150.2, 0.0), 1.0)}),
-    ("positions", {"common": Common(0, 100, (math.nan, math.nan), math.nan)}),
+    ("stars", {"common": Common(0, 2, (math.nan, math.nan), math.nan, 2)}),
 ]
 
 
@@ -129,9 +141,40 @@ def test_what_says_stop_also_says_which_option_accepts_it(name: str, fault: dict
     assert found(a_pair(**fault), name, limits).verdict == "note"
 
 
+@pytest.mark.parametrize(
+    ("common", "seen"),
+    [
+        (Common(80, 100, (150.2, 0.0), 1.0, 100), "150.20 px (30.040 arcsec)"),
+        (Common(0, 100, (math.nan, math.nan), math.nan, 100), "do not lie on each other"),
+    ],
+)
+def test_stars_too_far_apart_cannot_be_accepted(common: Common, seen: str) -> None:
+    for limits in (Limits(), Limits(max_offset=100.0)):
+        stopped = found(a_pair(common=common), "positions", limits)
+        assert (stopped.verdict, "--max-offset" in stopped.remedy) == ("stop", False)
+        assert seen in stopped.seen
+
+
+def test_a_shift_that_the_engine_follows_is_accepted_by_default() -> None:
+    shifted = a_pair(common=Common(80, 100, (12.0, 0.0), 1.0, 100))
+    assert found(shifted, "positions").verdict == "note"
+    stopped = found(shifted, "positions", Limits(max_offset=5.0))
+    assert (stopped.verdict, stopped.remedy[-20:]) == ("stop", "with --max-offset 12")
+
+
+def test_no_wcs_no_overlap() -> None:
+    names = {check.name: check.verdict for check in judge(a_pair(overlap=None, common=None), Limits())}
+    assert (names["overlap"], "positions" in names) == ("note", False)
+
+
 def test_no_common_sky_cannot_be_accepted_by_a_number() -> None:
     stopped = found(a_pair(overlap=0.0), "overlap")
     assert (stopped.verdict, stopped.remedy) == ("stop", "choose a template that covers more")
+
+
+def test_an_image_without_a_value_says_stop() -> None:
+    stopped = found(a_pair(template={"usable": 0.0}), "pixels")
+    assert (stopped.verdict, stopped.seen[:15]) == ("stop", "template: none ")
 
 
 def test_stars_seen_in_a_part_of_the_pixels_are_counted_for_the_whole() -> None:

@@ -4,14 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
-from diffrun.engine.glance import Common, Look, Pixels
+from diffrun.engine.comparison import Comparison, difference_depth
+from diffrun.engine.glance import Look
 from diffrun.engine.overlap import LARGEST_OFFSET, footprint
-from diffrun.engine.smoothpsf import FWHM_PER_SIGMA, SAME_SEEING
+from diffrun.engine.smoothpsf import SAME_SEEING
 
 OK, NOTE, STOP = "ok", "note", "stop"
 
@@ -21,6 +21,8 @@ _UNDERSAMPLED = 2.5
 #: that the stars belie, a variance plane that the sky belies, pixels of other sizes, a shift (px), few stars.
 _COVERAGE, _PSF_ERROR, _SHALLOWER, _SCALE_ERROR = 0.5, 0.2, 0.3, 0.1
 _NOISE, _PIXELS, _SHIFT, _FEW = (0.8, 1.25), 1.5, 0.5, 12
+#: Part of the pixels that hold something.
+_USABLE = 0.5
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Limits:
     min_coverage : `float`
         Part of the science image that the template covers.
     min_stars : `int`
-        Stars that both visits have, or that the science visit has where that cannot be told.
+        Stars that both visits have, or, where that cannot be told, those of the science visit in the overlap.
     max_offset : `float`
         Between the stars of both by their WCS, science pixels.
     max_noise : `float`
@@ -64,88 +66,21 @@ class Check:
         return f"{self.seen}; {self.remedy}" if self.remedy else self.seen
 
 
-@dataclass(frozen=True)
-class Side:
-    """One of the two visits: its headers, and its pixels if they could be looked at, else why not."""
-
-    name: str
-    look: Look
-    pixels: Pixels | None
-    trouble: str = ""
-
-    def as_dict(self) -> dict[str, Any]:
-        """The part of the printed object that describes this visit."""
-        found = self.look.as_dict() | footprint(self.look.summary)
-        if self.pixels is None:
-            return found
-        stars = self.pixels.stars
-        seen = {
-            "noise": self.pixels.noise,
-            "noise_factor": self.pixels.noise_factor,
-            "depth_mag": self.pixels.depth_magnitude(self.look.summary.flux_mag0),
-            "stars_fwhm_pixels": stars.fwhm,
-        }
-        rounded = {key: round(value, 4) if np.isfinite(value) else None for key, value in seen.items()}
-        return found | rounded | {"stars": len(stars), "stars_of_src": stars.of_src}
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Both visits, and how they lie to each other.
-
-    Attributes
-    ----------
-    science, template : `Side`
-    overlap : `float` or `None`
-        Part of the science image that the template covers; `None` where one of them has no WCS.
-    common : `Common`, optional
-        `None` where too few stars could be compared.
-    reach : `float`
-        How far a star was looked for, science pixels.
-    wanted : `bool`
-        Whether the configuration wants the template convolved.
-    literal : `bool`
-        Whether it insists.
-    """
-
-    science: Side
-    template: Side
-    overlap: float | None
-    common: Common | None
-    reach: float
-    wanted: bool
-    literal: bool
-    sides: tuple[Side, Side] = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "sides", (self.science, self.template))
-
-    @property
-    def seeing(self) -> tuple[float, float]:
-        """FWHM of both in pixels of the science image."""
-        template = self.template.look
-        return self.science.look.fwhm_pixels, template.fwhm_arcsec / self.science.look.pixel_scale
-
-    @property
-    def convolves_template(self) -> bool:
-        """Whether the engine will convolve the template: never to sharpen it, unless that is insisted on."""
-        science, template = self.seeing
-        if self.literal:
-            return self.wanted
-        if self.wanted:
-            return template <= science * (1 + SAME_SEEING)
-        return template * (1 + SAME_SEEING) < science
-
-    @property
-    def scale(self) -> float:
-        """Counts of the science image for one of the template, by the zero points; NaN without."""
-        ours, theirs = (side.look.summary.flux_mag0 for side in self.sides)
-        return ours / theirs if ours > 0 and theirs > 0 else np.nan
-
-
 def judge(pair: Comparison, limits: Limits) -> list[Check]:
     """All lines on a pair, in the order in which they are read."""
-    rules = (_bands, _seeing, _sampling, _overlap, _depth, _scale, _noise, _stars, _positions, _convolution)
+    rules = (
+        _bands,
+        _seeing,
+        _sampling,
+        _overlap,
+        _depth,
+        _scale,
+        _pixels,
+        _noise,
+        _stars,
+        _positions,
+        _convolution,
+    )
     return [check for rule in rules for check in rule(pair, limits)]
 
 
@@ -261,27 +196,6 @@ def _depth(pair: Comparison, _: Limits) -> Iterator[Check]:
         yield Check("depth", OK, seen)
 
 
-def difference_depth(pair: Comparison) -> float:
-    """AB magnitude of a source of S/N 5 on blank sky in the decorrelated difference.
-
-    The best that linear statistics allow for white noises and Gaussian PSFs (Zackay, Ofek and Gal-Yam 2016,
-    ApJ 830, 27, eq. 41), relative to the same for the science image alone.
-    """
-    if pair.science.pixels is None or pair.template.pixels is None:
-        return np.nan
-    k = 2 * np.pi * np.fft.fftfreq(64)
-    squared = k[:, None] ** 2 + k**2
-    ours, theirs = (np.exp(-squared * (width / FWHM_PER_SIGMA) ** 2) for width in pair.seeing)
-    area = (pair.template.look.pixel_scale / pair.science.look.pixel_scale) ** 2
-    noise = pair.science.pixels.noise**2
-    with np.errstate(invalid="ignore", divide="ignore"):
-        of_template = (pair.scale * pair.template.pixels.noise) ** 2 * area
-        whole = (ours / noise).sum()
-        left = np.nansum(ours * theirs / (noise * theirs + of_template * ours))
-        zero = pair.science.look.summary.flux_mag0
-        return float(pair.science.pixels.depth_magnitude(zero) + 1.25 * np.log10(left / whole))
-
-
 def _scale(pair: Comparison, _: Limits) -> Iterator[Check]:
     science, template = (side.look for side in pair.sides)
     parts = []
@@ -303,15 +217,32 @@ def _scale(pair: Comparison, _: Limits) -> Iterator[Check]:
         yield Check("scale", OK, seen)
 
 
-def _noise(pair: Comparison, limits: Limits) -> Iterator[Check]:
-    known = [(side, side.pixels.noise_factor) for side in pair.sides if side.pixels]
+def _pixels(pair: Comparison, _: Limits) -> Iterator[Check]:
     for side in pair.sides:
         if side.pixels is None:
-            yield Check("noise", NOTE, f"{side.name}: its pixels were not looked at: {side.trouble}")
-    factors = [(side, factor) for side, factor in known if np.isfinite(factor)]
-    for side, _factor in known:
-        if side not in [each for each, _ in factors]:
-            yield Check("noise", NOTE, f"{side.name}: too little blank sky to tell its noise")
+            yield Check("pixels", NOTE, f"{side.name}: cannot be looked at: {side.trouble}")
+        elif side.trouble:
+            verdict = STOP if side is pair.science else NOTE  # the engine reads no other
+            yield Check("src", verdict, f"{side.name}: its src is no use: {side.trouble}", "measure it again")
+        if side.pixels is not None and side.pixels.usable == 0:
+            seen = f"{side.name}: none of the pixels looked at holds a value with a variance"
+            yield Check("pixels", STOP, seen, "get a whole copy, or process it again")
+        elif side.pixels is not None and side.pixels.usable < _USABLE:
+            seen = f"{side.name}: {100 * side.pixels.usable:.0f} % of the pixels hold a value with a variance"
+            yield Check("pixels", NOTE, seen, "the rest will be flagged NO_DATA")
+
+
+def _noise(pair: Comparison, limits: Limits) -> Iterator[Check]:
+    known = [(side, side.pixels.noise_factor) for side in pair.sides if side.pixels]
+    factors = [(side, factor) for side, factor in known if 0 < factor < np.inf]
+    for side, factor in known:
+        if not 0 < factor < np.inf:
+            seen = (
+                "its blank sky has no noise at all"
+                if factor == 0
+                else "too little blank sky to tell its noise"
+            )
+            yield Check("noise", NOTE, f"{side.name}: {seen}")
     if not factors:
         return
     seen = ", ".join(f"{side.name} {factor:.3g}" for side, factor in factors)
@@ -338,9 +269,10 @@ def _stars(pair: Comparison, limits: Limits) -> Iterator[Check]:
         )
         parts.append(f"{len(stars)} in the {side.name}{about}{'' if stars.of_src else ' (no src)'}")
     seen = ", ".join(parts)
-    least = min(len(stars) / stars.seen for _, stars in known)
+    fewest = min(len(stars) / stars.seen for _, stars in known)
+    least = len(known[0][1]) / known[0][1].seen if pair.science.pixels else fewest
     if pair.common:
-        least = pair.common.number or pair.common.of
+        fewest, least = pair.common.number or pair.common.of, pair.common.number or pair.common.science
         seen += f", {pair.common.number or 'none'} of the {pair.common.of} brightest of the overlap in both"
     remedy = "lower subtract.kernel['AL'].detectionConfig.detThreshold, or choose a pair with more in common"
     if pair.common and pair.common.told and not pair.common.number:
@@ -348,7 +280,7 @@ def _stars(pair: Comparison, limits: Limits) -> Iterator[Check]:
     elif least < limits.min_stars:
         accept = f"--min-stars {int(least)}"
         yield Check("stars", STOP, seen, f"{remedy}, or accept it with {accept}")
-    elif least < _FEW:
+    elif fewest < _FEW:
         yield Check("stars", NOTE, seen, f"the kernel will be uncertain: {remedy}")
     else:
         yield Check("stars", OK, seen)
@@ -363,11 +295,7 @@ def _positions(pair: Comparison, limits: Limits) -> Iterator[Check]:
         return
     if not pair.common.number:
         seen = f"the stars of both do not lie on each other, shifted by up to {pair.reach:.0f} px either"
-        remedy = "the WCS of one is wrong: fit it again"
-        if limits.max_offset < pair.reach:
-            yield Check("positions", STOP, seen, f"{remedy}, or accept it with --max-offset {pair.reach:.0f}")
-        else:
-            yield Check("positions", NOTE, seen, remedy)
+        yield Check("positions", STOP, seen, "the WCS of one is wrong: fit it again, or choose another visit")
         return
     distance = pair.common.distance
     arcsec = distance * pair.science.look.pixel_scale

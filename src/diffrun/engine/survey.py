@@ -17,9 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from diffrun.engine import cost
-from diffrun.engine.glance import Look, common, look, pixels
-from diffrun.engine.judgement import NOTE, Comparison, Limits, Side, judge
+from diffrun.engine.comparison import Comparison, Side, side
+from diffrun.engine.glance import Look, look
+from diffrun.engine.judgement import NOTE, Limits, judge
 from diffrun.engine.overlap import overlap_fraction
+from diffrun.engine.starfield import Common, common
 from diffrun.errors import DataError, DiffrunError, RepositoryError, UsageError
 from diffrun.files.afw.wcs import MADE_UP
 from diffrun.repository.dataid import DataId, parse_id
@@ -72,11 +74,11 @@ def survey(
     repository = Repository.open(root)
     wanted, literal, threshold = configuration
     science_id, warnings = _choose(repository, science)
-    first = _side(repository, "science image", science_id, threshold)
+    first = side(repository, "science image", science_id, threshold)
     place: Keys = {"raft": science_id.raft, "sensor": science_id.sensor}
     template_id, _ = _choose(repository, {**place, **template})
-    second = _side(repository, "template", template_id, threshold)
-    known = not any(side.look.summary.metadata.get(MADE_UP, False) for side in (first, second))
+    second = side(repository, "template", template_id, threshold)
+    known = not any(each.look.summary.metadata.get(MADE_UP, False) for each in (first, second))
     pair = Comparison(
         first,
         second,
@@ -116,16 +118,7 @@ def _choose(repository: Repository, known: Keys) -> tuple[DataId, list[str]]:
     return there[0], []
 
 
-def _side(repository: Repository, name: str, data_id: DataId, threshold: float) -> Side:
-    """One visit. What its pixels or its ``src`` do not tell is no reason to say nothing."""
-    seen = look(repository, data_id)
-    try:
-        return Side(name, seen, pixels(seen, repository.find("src", data_id), threshold))
-    except (DataError, KeyError) as error:
-        return Side(name, seen, None, str(error.args[0]))
-
-
-def _common(science: Side, template: Side) -> Any:
+def _common(science: Side, template: Side) -> Common | None:
     if science.pixels is None or template.pixels is None:
         return None
     return common(science.look, science.pixels.stars, template.look, template.pixels.stars, _REACH)
