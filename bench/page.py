@@ -177,6 +177,21 @@ def _growth(sizes: list[Numbers]) -> Lines:
     yield from _table(
         "megapixels | wall s | CPU s | wall s a megapixel, less imports | CPU s | MiB | bytes a pixel", rows
     )
+    if len(sizes) > 2:
+        yield _straight(sizes) + "\n"
+
+
+def _straight(sizes: list[Numbers]) -> str:
+    """How near CPU time and memory come to a straight line in the pixels, by relative errors."""
+    mega = np.array([n["pixels"] for n in sizes]) / 2**20
+    words = []
+    for key, unit in (("cpu", "s of CPU time"), ("memory", "MiB")):
+        values = np.array([n[key] - n[f"bare_{key}"] for n in sizes])
+        terms = np.stack([np.ones_like(mega), mega], axis=1) / values[:, None]
+        fixed, slope = np.linalg.lstsq(terms, np.ones_like(mega), rcond=None)[0]
+        worst = np.abs((fixed + slope * mega) / values - 1).max()
+        words.append(f"{fixed:.2f} + {slope:.3f} {unit} a megapixel, within {100 * worst:.0f} %")
+    return f"Without imports: {'; '.join(words)}."
 
 
 def _sensor(n: Numbers) -> Lines:

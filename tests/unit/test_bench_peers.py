@@ -6,6 +6,7 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -54,6 +55,21 @@ def test_a_program_is_named_by_its_variable(tmp_path, monkeypatch):
     mine.chmod(0o755)
     monkeypatch.setenv("DIFFRUN_BENCH_HOTPANTS", str(mine))
     assert peers.program("hotpants") == str(mine)
+
+
+def test_a_program_that_needs_more_memory_than_is_free_is_left_out(monkeypatch):
+    monkeypatch.setattr(peers, "spare_memory", lambda: 2.0**30)
+    pair = SimpleNamespace(science=SimpleNamespace(image=np.empty((4000, 4000), np.int8)))
+    with pytest.raises(engine.Failed, match="needs 9 GiB of memory, 1 GiB are free"):
+        peers.from_pip("stdpipe", pair)
+
+
+def test_growth_on_a_line_is_told_as_one():
+    sizes = [{"pixels": m * 2**20, "cpu": 2 + m, "memory": 300 + 50 * m, "bare_cpu": 1, "bare_memory": 200}
+             for m in (0.25, 1, 4, 16)]  # fmt: skip
+    assert page._straight(sizes).startswith(
+        "Without imports: 1.00 + 1.000 s of CPU time a megapixel, within 0 %"
+    )
 
 
 def star(x, y):
