@@ -223,8 +223,8 @@ def _sensor(n: Numbers) -> Lines:
 
 def _stripe82(n: Numbers) -> Lines:
     yield "### A real pair\n"
-    if "trouble" in n:
-        yield f"Not measured: {n['trouble']}\n"
+    if "found" not in n:
+        yield f"Not measured: {n.get('skipped') or n.get('trouble')}\n"
         return
     yield from _table(
         "SDSS Stripe 82, r, runs 4192 - 6377 | diffrun | LSST stack (July 2026)",
@@ -245,9 +245,10 @@ def _short(whole: dict[str, Numbers], results: Results) -> Lines:
     own = {name: part["diffrun"] for name, part in whole.items()}
     yield from (f"- {line}" for line in shortfalls(own, results))
     for name, part in results.items():
-        if "trouble" in part and name != "stripe82":
+        if "trouble" in part:
             yield f"- not measured: {name}: {part['trouble']}"
-    yield ""
+    wall, cpu = (sum(part["took"][k] for part in results.values()) / 60 for k in range(2))
+    yield f"\nAll this took {wall:.1f} minutes, and {cpu:.1f} of CPU time.\n"
 
 
 def _percent(value: float) -> str:

@@ -107,7 +107,7 @@ def main() -> int:
         write_bytes(store, json.dumps(results, indent=1).encode())
         wall, cpu = results[name]["took"]
         print(f"{name}: {results[name].get('trouble', 'done')} ({wall:.0f} s, CPU {cpu:.0f} s)", flush=True)
-    page.write(results)
+    page.write({name: results[name] for name in known if name in results})
     draw(store)
     return sum("trouble" in results[name] for name in known if name in results)
 

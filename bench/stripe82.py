@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import engine
 import numpy as np
 from astropy.table import Table
-from engine import Failed
 from subject import SPOILT
 
 from diffrun.files.afw.catalog import Catalog, read_catalog
@@ -34,18 +34,15 @@ UNUSED = (*SPOILT, "DETECTED", "DETECTED_NEGATIVE")
 DISC = 6  # pixels
 
 
-def repository() -> Path:
-    """The folder of the pair; `Failed` says why there is none."""
+def measure(folder: Path) -> dict[str, Any]:
+    """Noise, residuals at stars and sources of the pair, and what is found of the planted.
+
+    Where the data are absent, ``skipped`` says so.
+    """
     beside = Path(__file__).resolve().parents[2] / "shared" / "data"
-    place = Path(os.environ.get("DIFFRUN_SHARED_DATA", beside)) / "stripe82_repo"
-    if not place.is_dir():
-        raise Failed("no Stripe 82 frames here: name the folder of stripe82_repo by DIFFRUN_SHARED_DATA")
-    return place
-
-
-def measure(folder: Path) -> dict[str, float]:
-    """Noise, residuals at stars and sources of the pair, and what is found of the planted."""
-    data = repository()
+    data = Path(os.environ.get("DIFFRUN_SHARED_DATA", beside)) / "stripe82_repo"
+    if not data.is_dir():
+        return {"skipped": "the frames are absent: name the folder of stripe82_repo by DIFFRUN_SHARED_DATA"}
     numbers: dict[str, float] = {}
     for visit in (SCIENCE, PLANTED):
         output = folder / f"{visit}"

@@ -20,6 +20,7 @@ import goals
 import page
 import peers
 import stages
+import stripe82
 import subject as subjects
 
 SIDE, SIGMA = 300, 2.0
@@ -130,7 +131,8 @@ def test_the_page_compares_and_says_what_is_missing(tmp_path, monkeypatch):
     page.PAGE.write_text(f"before\n{page.BEGIN}old\n{page.END}after\n")
     one = {"diffrun": numbers(), "chain": numbers(cpu=20.0, k=1.2), "stdpipe": {"trouble": "no stdpipe"}}
     two = {"diffrun": numbers(k=1.03, cpu=7.5)}
-    page.write({"default-1": one, "moffat-1": two, "growth-512": {"trouble": "Failed: too big"}})
+    parts = {"default-1": one, "moffat-1": two, "growth-512": {"trouble": "Failed: too big"}}
+    page.write({name: part | {"took": [90.0, 60.0]} for name, part in parts.items()})
     text = page.PAGE.read_text()
     assert text.startswith("before\n")
     assert text.endswith("after\n")
@@ -140,6 +142,14 @@ def test_the_page_compares_and_says_what_is_missing(tmp_path, monkeypatch):
     assert "- k, goal 0.980 to 1.020: moffat-1 1.030" in text
     assert "- CPU seconds, goal 0.0 to 7.0: moffat-1 7.5" in text
     assert "not measured: growth-512" in text
+    assert "took 4.5 minutes, and 3.0 of CPU time" in text
+
+
+def test_the_real_pair_is_skipped_with_a_reason(tmp_path, monkeypatch):
+    monkeypatch.setenv("DIFFRUN_SHARED_DATA", str(tmp_path))
+    found = stripe82.measure(tmp_path)
+    assert "DIFFRUN_SHARED_DATA" in found["skipped"]
+    assert any(found["skipped"] in line for line in page.lines({"stripe82": found | {"took": [0.0, 0.0]}}))
 
 
 def test_nothing_falls_short_of_good_numbers():
