@@ -7,8 +7,9 @@ apart, and different shapes. All arrays have row 0 at the bottom of the picture.
 
 from __future__ import annotations
 
-import io
-from collections.abc import Sequence
+import struct
+import zlib
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -70,7 +71,9 @@ class Plane:
         """Some of the pixels, 0 where they cannot be looked at; and where they can."""
         image = np.asarray(self.image[part], np.float32)  # in a file the bytes have another order
         use = np.isfinite(image) & ~has(self.mask[part], self.dark)
-        return np.where(use, image - np.float32(self.sky), np.float32(0)), use
+        image = image - np.float32(self.sky)
+        image[~use] = 0
+        return image, use
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,6 @@ class Scene:
     title : `str`
     captions : `tuple` of `str`
         One for each panel.
-    footer : `str`
     """
 
     science: Plane
@@ -106,16 +108,35 @@ class Scene:
     pixel_scale: float
     title: str
     captions: tuple[str, str, str]
-    footer: str
 
 
-def png(scene: Scene) -> bytes:
-    """The picture as a PNG file; the same scene gives the same bytes."""
-    buffer = io.BytesIO()
-    draw_scene(scene).save(
-        buffer, "PNG", compress_level=1
-    )  # a higher one takes longer and gains nothing here
-    return buffer.getvalue()
+def png(scene: Scene, footer: Callable[[], str]) -> bytes:
+    """The picture as a PNG file; the same scene gives the same bytes.
+
+    Parameters
+    ----------
+    scene : `Scene`
+    footer : callable
+        Gives the last line of the picture; called when all else is drawn.
+    """
+    return packed(draw_scene(scene, footer))
+
+
+def packed(image: Image.Image) -> bytes:
+    """An RGB image as a PNG file of rows without a filter.
+
+    Noise is packed better so than by the filters that Pillow chooses, in half the time.
+    """
+    width, height = image.size
+    pixels = np.asarray(image).reshape(height, 3 * width)
+    rows = np.concatenate([np.zeros((height, 1), np.uint8), pixels], axis=1)
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows.tobytes(), 1)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(*each) for each in chunks)
+
+
+def _chunk(name: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
 
 
 def rehearse() -> None:
@@ -123,11 +144,12 @@ def rehearse() -> None:
     nothing = np.zeros(0)
     sources = Sources(nothing, nothing, nothing.astype(np.int8), nothing.astype(bool), nothing)
     plane = Plane(np.zeros((1, 1), np.float32), np.zeros((1, 1), np.int32))
-    png(Scene(plane, plane, plane, 1.0, 1.0, sources, (0.0, 1.0), (1.0, 0.0), 1.0, "", ("", "", ""), ""))
+    scene = Scene(plane, plane, plane, 1.0, 1.0, sources, (0.0, 1.0), (1.0, 0.0), 1.0, "", ("", "", ""))
+    png(scene, str)
 
 
-def draw_scene(scene: Scene) -> Image.Image:
-    """Lay out title, panels, the strip of single sources, and the key."""
+def draw_scene(scene: Scene, footer: Callable[[], str]) -> Image.Image:
+    """Lay out title, panels, the strip of single sources, the key, and the footer."""
     side = (WIDTH - 2 * MARGIN - 2 * GAP) // 3
     ny, nx = scene.science.shape
     scale = min(side / nx, 1.25 * side / ny)
@@ -151,7 +173,7 @@ def draw_scene(scene: Scene) -> Image.Image:
     _key(draw, scene, top + size[1] + 16)
     if chosen:
         _strip(canvas, scene, chosen, stamp, strip)
-    draw.text((MARGIN, height - 34), scene.footer, QUIET, font(18))
+    draw.text((MARGIN, height - 34), footer(), QUIET, font(18))
     return canvas
 
 
@@ -210,9 +232,10 @@ def _thinned(plane: Plane, height: int) -> tuple[Float, Float]:
     rows = ((np.arange(height * _ROWS) + 0.5) * ny / (height * _ROWS)).astype(int).reshape(height, _ROWS)
     for top in range(0, height, _BAND):
         some, use = plane[rows[top : top + _BAND]]
-        value[top : top + _BAND] = some.mean(axis=1)
+        some.sum(axis=1, out=value[top : top + _BAND])
         weight[top : top + _BAND] = use.view(np.int8).sum(axis=1, dtype=np.int8)
         forget(plane.image, plane.mask)
+    value /= _ROWS
     weight /= _ROWS
     return value, weight
 

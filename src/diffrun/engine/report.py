@@ -166,7 +166,7 @@ def _kernel_facts(products: Products) -> dict[str, Any]:
     }
 
 
-def scene(products: Products, summary: Mapping[str, Any]) -> picture.Scene:
+def scene(products: Products) -> picture.Scene:
     """What is drawn of the products."""
     science, difference = products.science, products.difference
     sky = _seen(products)
@@ -185,7 +185,6 @@ def scene(products: Products, summary: Mapping[str, Any]) -> picture.Scene:
         scale,
         _title(products),
         _captions(products, scale),
-        _footer(summary),
     )
 
 
@@ -307,10 +306,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         products = replace(products, names=tuple(options.names) if options.names else None)
         image = options.out / f"picture{options.suffix}.png"
         numbers = options.out / f"summary{options.suffix}.json"
+        drawn = scene(products)
         with ThreadPoolExecutor(1) as beside:
+            found = beside.submit(summarise, products)
             tables = beside.submit(write_tables, options.out, products)
-            summary = summarise(products)
-            write_bytes(image, picture.png(scene(products, summary)))
+            write_bytes(image, picture.png(drawn, lambda: _footer(found.result())))
+            summary = found.result()
             summary["files"] |= {**tables.result(), "picture": image.name}
         write_bytes(numbers, (json.dumps(summary, indent=2) + "\n").encode())
     except DiffrunError as error:
