@@ -165,11 +165,11 @@ def _crew(recipe: Recipe, typed: dict[str, Any], at_once: int | None, screen: Sc
     if executor == "local":
         return lambda now: nullcontext(Here(workers(memory(now)), limit))
     if executor == "parsl":
-        return lambda now: htex.here(now.folder, at_once or workers(), memory(now), limit)
+        return lambda now: htex.here(now.folder, recipe, at_once or workers(), memory(now), limit)
     if executor != "slurm":
         raise UsageError(f"--executor {executor!r} is unknown", "use local, parsl, slurm or array")
     asked = htex.nodes(array.wanted(recipe, typed), typed["at_a_time"] or 1, typed["nodes"], at_once)
-    return lambda now: htex.on_slurm(now.folder, asked, memory(now), limit)
+    return lambda now: htex.on_slurm(now.folder, recipe, asked, memory(now), limit)
 
 
 def _forecast(recipe: Recipe, now: Standing, screen: Screen) -> Forecast | None:

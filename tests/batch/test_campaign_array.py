@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from shifterdesk import IDENTITY, at_shifter
 from slurmdesk import Desk
 
 WORDS = (
@@ -62,6 +63,18 @@ def test_an_array_does_each_pair_once(at_slurm: Desk) -> None:
     assert all(" job " in each["by"] for each in ledger(at_slurm))
     again = at_slurm.diffrun(*words(at_slurm, "-c", "standin=gate"))
     assert again.returncode == 0 and "2 done, 0 left" in again.stdout and idle(at_slurm)
+
+
+def test_an_array_enters_an_image(at_slurm: Desk) -> None:
+    assert at_slurm.cluster
+    more, variables = at_shifter(at_slurm)
+    submitted = at_slurm.diffrun(*words(at_slurm, *more), **variables)
+    assert submitted.returncode == 0, submitted.stderr
+    assert f"--image id:{IDENTITY}" in (at_slurm.place / "out/array/out.sbatch").read_text()
+    at_slurm.cluster.wait_for(lambda: idle(at_slurm))
+    assert [each["state"] for each in ledger(at_slurm)].count("done") == 2, logs(at_slurm)
+    record = json.loads((at_slurm.place / "out/runs/250-195529/record.json").read_text())
+    assert record["plan"]["container"]["id"] == f"sha256:{IDENTITY}"
 
 
 def test_a_rejected_array_is_a_failure(at_slurm: Desk) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from shifterdesk import IDENTITY, at_shifter
 from slurmdesk import Desk, desk
 
 from diffrun.campaign import htex
@@ -82,8 +83,9 @@ def test_a_folder_that_parsl_cannot_be_told(batch_source: Path, tmp_path: Path) 
 
 def test_whole_nodes_of_slurm(at_slurm: Desk) -> None:
     assert at_slurm.cluster
-    line = words(at_slurm, "--site", "slurm", "--executor", "slurm", "--time", "00:05:00")
-    done = at_slurm.diffrun(*line)
+    more, variables = at_shifter(at_slurm)
+    line = words(at_slurm, *more, "--executor", "slurm", "--time", "00:05:00")
+    done = at_slurm.diffrun(*line, **variables)
     assert done.returncode == 0, done.stderr + at_slurm.cluster.tail()
     assert "2 pairs: 2 done, 0 left" in done.stdout
     ended = [each for each in ledger(at_slurm) if each["state"] == "done"]
@@ -92,6 +94,9 @@ def test_whole_nodes_of_slurm(at_slurm: Desk) -> None:
     script = next(path for path in place.glob("000/submit_scripts/*") if path.suffix[1:].isdecimal())
     assert "#SBATCH --exclusive\n" in script.read_text() and "#SBATCH --export=NONE\n" in script.read_text()
     assert place.stat().st_mode & 0o077 == 0
+    record = json.loads((at_slurm.place / "out/runs/230-195529/record.json").read_text())
+    assert record["plan"]["container"]["id"] == f"sha256:{IDENTITY}"
     at_slurm.cluster.wait_for(lambda: not at_slurm.cluster.run("squeue", "--noheader").stdout.strip())
-    again = at_slurm.diffrun(*line)
-    assert again.returncode == 0 and "2 done, 0 left" in again.stdout and len(at_slurm.starts()) == 2
+    again = at_slurm.diffrun(*line, **variables)
+    assert again.returncode == 0 and "2 done, 0 left" in again.stdout
+    assert len(ledger(at_slurm)) == 4

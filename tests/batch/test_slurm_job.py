@@ -5,21 +5,17 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
-import shutil
 import signal
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+from shifterdesk import IDENTITY, at_shifter
 from slurmcluster import Cluster, as_user
 from slurmdesk import Desk, desk, interpreter, started
-
-IDENTITY = "5b" * 32
 
 
 def job_of(done: subprocess.CompletedProcess[str]) -> str:
@@ -206,48 +202,9 @@ def test_states_come_from_accounting(accounted: Desk) -> None:
     assert "word='FAILED'" in said and "code=4" in said and "source='sacct'" in said
 
 
-def image_of_this_machine(desk: Desk) -> dict[str, Any]:
-    """A site of the stand-in for Shifter; its image holds this machine's programs and the stand-in engine."""
-    programs = desk.place / "programs"
-    programs.mkdir()
-    shutil.copy2(desk.source / "diffrun" / "containers" / "diffrun-entry", programs)
-    engine = f'PYTHONPATH={desk.source} exec {interpreter()} -s -P -m diffrun.engine "$@"'
-    (programs / "imageDifference.py").write_text(f"#!/bin/sh\n{engine}\n")
-    for path in programs.iterdir():
-        path.chmod(0o755)
-    top = [f"/{name}" for name in ("bin", "etc", "lib", "lib64", "usr", "var") if Path("/", name).exists()]
-    image = {name: name for name in top} | {"/usr/local/bin": str(programs)}
-    known = {IDENTITY: {"tree": image, "env": {"PATH": "/usr/local/bin:/usr/bin:/bin"}}}
-    images = {"tags": {"docker:diffrun-engine:1": IDENTITY}, "ids": known}
-    return {"images": images, "site_fs": [str(desk.source.parent)], "allow_root": False, "setup_seconds": 0.1}
-
-
-def put_shifter(desk: Desk) -> str:
-    """The stand-in for Shifter in a folder for `PATH`, which is returned."""
-    folder = desk.place / "bin"
-    folder.mkdir()
-    (folder / "site.json").write_text(json.dumps(image_of_this_machine(desk)))
-    for name in ("shifter", "shifterimg"):
-        words = [
-            interpreter(),
-            "-E",
-            "-s",
-            str(desk.source.parent / "standins" / f"{name}.py"),
-            f"{folder}/site.json",
-        ]
-        (folder / name).write_text(f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n')
-        (folder / name).chmod(0o755)
-    return f"{folder}:/usr/bin:/bin"
-
-
 def test_a_job_that_enters_an_image(at_slurm: Desk) -> None:
-    if not shutil.which("bwrap"):
-        pytest.skip("no bwrap: apt-get install bubblewrap")
-    path = put_shifter(at_slurm)
-    site = at_slurm.place / "site.yaml"
-    site.write_text("program: engine\nruntime: shifter\nbatch:\n  shifter_plugin: true\n")
-    words = ("--site", str(site), "--json", "--image", "diffrun-engine:1")
-    job = job_of(at_slurm.submit(*words, PATH=path))
+    words, variables = at_shifter(at_slurm)
+    job = job_of(at_slurm.submit(*words, "--json", **variables))
     waited = at_slurm.diffrun("wait", str(at_slurm.run()))
     assert waited.returncode == 0, waited.stderr
     text = at_slurm.run().with_name("run.sbatch").read_text()

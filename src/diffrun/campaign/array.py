@@ -72,7 +72,7 @@ def submit(
     asked = [*script.resources_lines(wanted, base, workers), f"--array=0-{tasks - 1}{limit}"]
     words = ["campaign", "task", str(lists), "--workers", str(workers), "--output", str(standing.folder)]
     notes = (f"# diffrun {diffrun.__version__}, {len(todo)} pairs in {tasks} tasks; {lists.name} has them",)
-    text = script.page(notes, asked, [*words, *common.words], _passed(common))
+    text = script.page(notes, asked, [*words, *common.words], common.variables())
     path = script.path(base)
     write_bytes(path, text.encode("utf-8", "surrogateescape"))
     return slurm.submit(path), path
@@ -91,11 +91,6 @@ def _lists(place: Path, todo: list[Request], chunk: int) -> Path:
     for task, first in enumerate(range(0, len(todo), chunk)):
         pairs.write(lists / f"{task}.csv", todo[first : first + chunk])
     return lists
-
-
-def _passed(common: Recipe) -> dict[str, str]:
-    runtime = common.settings.runtime.value
-    return script.passed_to(None if runtime == "native" else runtime)
 
 
 def of_task(lists: Path, environment: Mapping[str, str] | None = None) -> tuple[Request, ...]:

@@ -19,11 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diffrun.batch import script, slurm
+from diffrun.batch import slurm
 from diffrun.batch.resources import Resources
 from diffrun.campaign import remote
 from diffrun.campaign.crew import Work
 from diffrun.campaign.ledger import FAILED, Entry
+from diffrun.campaign.recipe import Recipe
 from diffrun.claim import explained
 from diffrun.display import clean
 from diffrun.errors import BatchError, UsageError
@@ -139,7 +140,7 @@ class Sent:
 
 
 @contextlib.contextmanager
-def here(folder: Path, workers: int, memory: int, limit: float) -> Iterator[Htex]:
+def here(folder: Path, common: Recipe, workers: int, memory: int, limit: float) -> Iterator[Htex]:
     """Workers on this machine, each with so many bytes of memory.
 
     Raises
@@ -148,15 +149,16 @@ def here(folder: Path, workers: int, memory: int, limit: float) -> Iterator[Htex
         If there is no Parsl, or it cannot be told this folder.
     """
     parsl = _parsl(folder)
+    launcher, prologue = parsl.launchers.SimpleLauncher(), _environment(common)
     provider = parsl.providers.LocalProvider(
-        init_blocks=1, max_blocks=1, launcher=parsl.launchers.SimpleLauncher(), worker_init=_environment()
+        init_blocks=1, max_blocks=1, launcher=launcher, worker_init=prologue
     )
     with _started(folder, provider, workers, memory, limit, os.getpid()) as made:
         yield made
 
 
 @contextlib.contextmanager
-def on_slurm(folder: Path, asked: Nodes, memory: int, limit: float) -> Iterator[Htex]:
+def on_slurm(folder: Path, common: Recipe, asked: Nodes, memory: int, limit: float) -> Iterator[Htex]:
     """Workers on whole nodes, each with so many bytes of memory; jobs of a killed driver are cancelled first.
 
     Raises
@@ -186,7 +188,7 @@ def on_slurm(folder: Path, asked: Nodes, memory: int, limit: float) -> Iterator[
         max_blocks=asked.jobs,
         walltime=f"{wanted.time.value // 3600}:{wanted.time.value // 60 % 60:02d}:00",
         scheduler_options="\n".join([*lines, "#SBATCH --no-requeue"]),
-        worker_init="export SLURM_EXPORT_ENV=ALL\n" + _environment(),
+        worker_init="export SLURM_EXPORT_ENV=ALL\n" + _environment(common),
         cmd_timeout=120,
         exclusive=True,
         launcher=parsl.launchers.SrunLauncher(debug=False, overrides="--cpu-bind=none"),
@@ -272,7 +274,7 @@ def _program(driver: int, module: str) -> list[str]:
     return list(argv)
 
 
-def _environment() -> str:
+def _environment(common: Recipe) -> str:
     """The variables of the workers, as lines of a shell script."""
-    _, variables = python("diffrun.campaign.tied", (), {"PATH": "/usr/bin:/bin"} | script.passed_to(None))
+    _, variables = python("diffrun.campaign.tied", (), {"PATH": "/usr/bin:/bin"} | common.variables())
     return "\n".join(f"export {shlex.quote(f'{name}={text}')}" for name, text in variables)

@@ -22,7 +22,7 @@ NAME = "ledger.jsonl"
 STARTED, DONE, FAILED = "started", "done", "failed"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Entry:
     """One change.
 

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from diffrun import inputs, settings, versions
+from diffrun.batch import script
 from diffrun.errors import ConfigError
 from diffrun.files.atomic import write_bytes
 from diffrun.request import Request
+from diffrun.runtimes import resolve
 from diffrun.settings import Settings
 
 NAME = "campaign.json"
@@ -35,6 +37,11 @@ class Recipe:
     identity: Mapping[str, Any]
     settings: Settings
 
+    def variables(self) -> dict[str, str]:
+        """The variables of a job that does pairs, so that it finds the runtime that the pairs want."""
+        runtime = self.settings.runtime.value
+        return script.passed_to(None if runtime == "native" else runtime)
+
     def command(self, pair: Request, output: Path) -> list[str]:
         """The words after ``diffrun`` that make one pair."""
         words = ["--science", str(pair.science), "--template", str(pair.template)]
@@ -45,11 +52,19 @@ class Recipe:
 
 
 def of(request: Request) -> Recipe:
-    """The recipe of a request, whose visits do not matter."""
+    """The recipe of a request, whose visits do not matter.
+
+    Raises
+    ------
+    UsageError
+        If an image is not ready.
+    """
     resolved = settings.resolve(request)
+    values = {name: getattr(resolved, name).value for name in ("site", "program", "runtime", "image", "repo")}
+    if resolved.runtime.value == "shifter":
+        values["image"] = _known(resolved)
     words: list[str] = []
-    for name in ("site", "program", "runtime", "image", "repo"):
-        value = getattr(resolved, name).value
+    for name, value in values.items():
         words += [f"--{name}", str(value)] if value is not None else []
     words += [word for path in request.configfile for word in ("--configfile", str(path))]
     words += [word for override in request.config for word in ("--config", override)]
@@ -57,13 +72,19 @@ def of(request: Request) -> Recipe:
     identity = {
         "program": resolved.program.value,
         "runtime": resolved.runtime.value,
-        "image": resolved.image.value,
+        "image": values["image"],
         "repository": str(resolved.repo.value) if resolved.repo.value else None,
         "config": list(request.config),
         "configfiles": [inputs.summed(path, path.name).sha256 for path in request.configfile],
         "versions": dict(versions.versions()) if resolved.runtime.value == "native" else {},
     }
     return Recipe(tuple(words), identity, resolved)
+
+
+def _known(resolved: Settings) -> str | None:
+    """The image by its id, asked for once: a gateway is not there for each of very many pairs."""
+    image = resolve(resolved.program.value, resolved.runtime.value, resolved.image.value)
+    return f"id:{image.id.removeprefix('sha256:')}" if image else None
 
 
 def keep(recipe: Recipe, folder: Path) -> None:
