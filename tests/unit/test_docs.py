@@ -12,9 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
 from astropy.io import fits
 
 import diffrun
+from diffrun.commands import app
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 PAGES = sorted(CHECKOUT.glob("*.md")) + sorted((CHECKOUT / "docs").rglob("*.md"))
@@ -22,6 +24,9 @@ LINK = re.compile(r"\]\((?!https?:|#)([^)#\s]+)")
 CODE = re.compile(r"^(?:    |\t)(?:\$ )?(.*\bdiffrun --science.*)$", re.MULTILINE)
 
 IMAGE = re.compile(r"\.fits?(\.gz)?$")
+#: Any other command of ours, with the lines that it goes on over.
+LINE = re.compile(r"^(?:    |\t)(?:\$ )?(?:srun [^\n]*?)?(diffrun [a-z](?:.*\\\n)*.*)$", re.MULTILINE)
+
 WANTING = re.compile(r"cannot reach a Docker server|there is no command|has no image|no image is known")
 
 
@@ -72,3 +77,20 @@ def test_commands_are_understood(command: str, tmp_path: Path) -> None:
         assert WANTING.search(done.stderr), done.stderr
     else:
         assert done.returncode == 0, done.stderr
+
+
+def lines() -> list[str]:
+    """Every ``diffrun WORD ...`` of the pages."""
+    found = {line for page in PAGES for line in LINE.findall(page.read_text(encoding="utf-8"))}
+    return sorted(" ".join(line.replace("\\\n", " ").split("#")[0].split()) for line in found)
+
+
+@pytest.mark.parametrize("line", lines())
+def test_commands_and_options_are_there(line: str) -> None:
+    command, words = typer.main.get_command(app), shlex.split(line)[1:]
+    while words and hasattr(command, "commands"):
+        assert words[0] in command.commands, line
+        command = command.commands[words.pop(0)]
+    known = {name for option in command.params for name in (*option.opts, *option.secondary_opts)}
+    given = {word.partition("=")[0] for word in words if word.startswith("-")}
+    assert given <= known | {"-h", "--help"}, line
