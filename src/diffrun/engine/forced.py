@@ -3,10 +3,14 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csc_matrix
 from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
 
 from diffrun.engine.fluxes import Fluxes
 from diffrun.engine.smoothpsf import full_convolution
@@ -15,7 +19,7 @@ from diffrun.files.afw.exposure import Exposure
 from diffrun.files.afw.kernel import LinearCombinationKernel
 
 Bools = NDArray[np.bool_]
-#: Stamps in memory at a time.
+#: Sources that are fitted at a time, where no more are neighbours of each other.
 _CHUNK = 256
 #: Two PSFs overlap that share this part of their power, Σ m₁ m₂ / √(Σ m₁² Σ m₂²): 2.2 FWHM of a Gaussian.
 _OVERLAP = 1e-3
@@ -41,6 +45,44 @@ def fluxes_at(exposure: Exposure, x: Floats, y: Floats) -> tuple[Fluxes, Bools]:
     blended : `numpy.ndarray`, (N,), bool
         What was fitted together with a neighbour.
     """
+    flux, sigma = np.full((2, len(x)), np.nan)
+    empty, edge, blended = np.ones((3, len(x)), bool)
+    for some in _batches(x, y, _reach(exposure)):
+        found, blended[some] = _fit(exposure, x[some], y[some])
+        flux[some], sigma[some] = found.flux, found.sigma
+        empty[some], edge[some] = found.empty, found.edge
+    return Fluxes(flux, sigma, empty, edge), blended
+
+
+def _reach(exposure: Exposure) -> float:
+    """Distance in pixels beyond which two PSFs do not overlap, by the PSF in the middle of the field."""
+    stamp = exposure.psf.kernel_image(*exposure.psf.average_position)
+    overlap = full_convolution(stamp, stamp[::-1, ::-1])
+    rows, columns = np.nonzero(overlap > _OVERLAP / 2 * overlap.max())
+    middle = (len(overlap) - 1) / 2
+    return float(np.hypot(rows - middle, columns - middle).max())
+
+
+def _batches(x: Floats, y: Floats, reach: float) -> Iterator[NDArray[np.intp]]:
+    """Some hundred sources at a time, neighbours never apart."""
+    if not len(x):
+        return
+    pairs = cKDTree(np.stack([x, y], axis=1)).query_pairs(reach, output_type="ndarray")
+    links = csc_matrix((np.ones(len(pairs)), pairs.T), shape=(len(x), len(x)))
+    _, label = connected_components(links, directed=False)
+    order = np.argsort(label, kind="stable")
+    starts = np.flatnonzero(np.diff(label[order], prepend=-1))
+    cuts = [0, *(start for start in starts.tolist() if start), len(x)]
+    first = 0
+    for cut_, after in itertools.pairwise(cuts):
+        if after - first > _CHUNK and cut_ > first:
+            yield order[first:cut_]
+            first = cut_
+    yield order[first:]
+
+
+def _fit(exposure: Exposure, x: Floats, y: Floats) -> tuple[Fluxes, Bools]:
+    """One least squares fit of some sources."""
     part, used, edge = _design(exposure, x, y)
     image, variance = (plane.ravel()[used].astype(float) for plane in (exposure.image, exposure.variance))
     normal = (part.T @ part).tocsc()
