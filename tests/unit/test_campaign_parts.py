@@ -3,16 +3,22 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow.parquet as arrow
 import pytest
 from astropy.table import Table
 
 from diffrun.campaign import causes, pairs, report
 from diffrun.campaign.ledger import DONE, FAILED, STARTED, Entry, Ledger
+from diffrun.campaign.standing import Standing, run_folder
 from diffrun.errors import UsageError
+from diffrun.record import READABLE, RECORD
+from diffrun.request import Request
 
 
 def test_pairs_of_a_file(tmp_path: Path) -> None:
@@ -116,3 +122,34 @@ def test_what_stands_out() -> None:
         7: ["noise_ratio 1.3, median in r 1.002"],
         8: ["sources 400, median in r 40"],
     }
+
+
+def test_table_of_pairs_says_what_stands_out(tmp_path: Path) -> None:
+    """Records of six pairs with two sensors each, one of which is noisy, and a pair that failed."""
+    done = tuple(Request.parse({"science": str(n), "template": "9"}) for n in range(1, 7))
+    for pair in done:
+        place = [{"visit": pair.science, "filter": "r", "raft": "2,2", "sensor": f"1,{k}"} for k in (1, 2)]
+        noise = [1.0, 1.4 if pair.science == 3 else 1.01]
+        summaries = {
+            str(k): {"science": place[k], "noise_ratio": noise[k], "sources": {"total": 7}} for k in (0, 1)
+        }
+        record = {
+            "schema": READABLE[-1],
+            "plan": {"science": place, "template": place},
+            "summaries": summaries,
+        }
+        folder = run_folder(tmp_path, pair)
+        folder.mkdir(parents=True)
+        (folder / RECORD).write_text(json.dumps(record))
+    lost = Request.parse({"science": "7", "template": "9"})
+    entry = Entry(lost.name, FAILED, cause="no stars", message="none")
+    table, sources, told, notes = report.write(Standing(tmp_path, 7, done, ((lost, entry),), ()))
+    assert (sources, notes) == (None, [])
+    assert told == ["3-9 R22 S12: noise_ratio 1.4, median in r 1.005"]
+    rows = list(csv.DictReader(table.read_text().splitlines()))
+    assert len(rows) == 13
+    assert [(row["pair"], row["sensor"]) for row in rows if row["stands_out"]] == [("3-9", "1,2")]
+    assert (rows[12]["state"], rows[12]["cause"], rows[12]["sources"]) == ("failed", "no stars", "")
+    same = arrow.read_table(table.with_suffix(".parquet")).to_pylist()
+    assert [row["sources"] for row in same] == [7] * 12 + [None]
+    assert same[5]["stands_out"] == rows[5]["stands_out"] == "noise_ratio 1.4, median in r 1.005"
