@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from diffrun.engine.background import residual_background
-from diffrun.engine.masks import cropped, fill, merged
+from diffrun.engine.masks import cropped, fill, grown, merged
 from diffrun.errors import DataError
 from diffrun.files.afw.exposure import Exposure
 
@@ -34,6 +34,16 @@ def test_an_image_of_nothing_is_refused_by_name():
     nothing = exposure().replace(image=np.full((60, 60), np.nan, np.float32))
     with pytest.raises(DataError, match="the template image has no usable pixel"):
         fill(nothing, "template")
+
+
+@pytest.mark.parametrize("reach", [0, 1, 2, 3, 5, 8])
+def test_a_region_grows_by_a_square(reach):
+    region = np.random.default_rng(2).random((37, 52)) > 0.99
+    region[0, 3] = region[36, 51] = True
+    expected = np.zeros_like(region)
+    for y, x in np.argwhere(region):
+        expected[max(0, y - reach) : y + reach + 1, max(0, x - reach) : x + reach + 1] = True
+    np.testing.assert_array_equal(grown(region, reach), expected)
 
 
 def test_masks_merge_by_name():

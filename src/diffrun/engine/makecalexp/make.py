@@ -43,6 +43,10 @@ Bool = NDArray[np.bool_]
 Image = NDArray[np.float32]
 
 _FIRST_FWHM = 3.0
+#: How near a guess of it must have been; pixels of the middle in which it is looked for.
+_SAME_SEEING, _MIDDLE = 0.25, 2048
+#: Every so many rows and columns tell the noise well enough to find sources.
+_COARSE = 3
 _SMALLEST_SIDE = 32
 _MOST_MISSING = 0.99
 _HALF, _HALF_FWHM = (8, 22), 4.5
@@ -124,9 +128,9 @@ def make(ask: Ask, data_id: DataId) -> Calexp:
 
     pixels, mask, planes = _masked(image, ask, said, given_mask, account)
     plane = _Planes(mask, planes)
-    ground = _sky(pixels, plane, image.step, _FIRST_FWHM)
+    ground = _sky(pixels, plane, image.step, _FIRST_FWHM, (5.0, 3.0))
     fwhm = _seeing(pixels - ground.level, ground.sigma, plane, ask)
-    ground = _sky(pixels, plane, image.step, fwhm)
+    ground = _sky(pixels, plane, image.step, fwhm, (5.0, 3.0, 2.5), 1)
     flat, plane = _repaired(pixels - ground.level, ground.sigma, plane, fwhm, account)
     objects = stars.find(flat, ground.sigma, plane.has("NO_DATA"), fwhm)
     plane = plane.with_plane("DETECTED", _grown(objects.segments > 0, fwhm))
@@ -238,18 +242,19 @@ def _masked(image: plain.Plain, ask: Ask, said: facts.Facts, given: Any, account
     return np.where(plane.has("NO_DATA"), np.float32(level), pixels), plane.mask, plane.planes
 
 
-def _sky(pixels: Image, plane: _Planes, step: float, fwhm: float) -> sky.Sky:
-    """The sky, measured three times, each time without the sources above the last one."""
+def _sky(pixels: Image, plane: _Planes, step: float, fwhm: float, thresholds: tuple[float, ...],
+         stride: int = _COARSE) -> sky.Sky:  # fmt: skip
+    """The sky, measured again and again, each time without the sources above the last one."""
     ignored = plane.has("NO_DATA", "BAD", "SAT")
-    found = sky.measure(pixels, ignored, step=step)
-    for threshold in (5.0, 3.0, 2.5):
+    found = sky.measure(pixels, ignored, step, _COARSE)
+    for threshold in thresholds:
         smooth = ndimage.gaussian_filter(pixels - found.level, fwhm / FWHM_PER_SIGMA, truncate=3)
         noise_left = 1 / (2 * np.sqrt(np.pi) * fwhm / FWHM_PER_SIGMA)
         bright = smooth > threshold * noise_left * found.sigma
         hidden = ignored | _grown(bright, 2 * fwhm)
         if hidden.mean() > 0.9:
             break
-        found = sky.measure(pixels, hidden, step=step)
+        found = sky.measure(pixels, hidden, step, stride if threshold == thresholds[-1] else _COARSE)
     return found
 
 
@@ -258,20 +263,36 @@ def _grown(where: Bool, reach: float) -> Bool:
 
 
 def _seeing(flat: Image, sigma: Image, plane: _Planes, ask: Ask) -> float:
-    """The FWHM of the stars in pixels, from their half-light radius; as the user says if there are none."""
-    hidden = plane.has("NO_DATA", "BAD")
+    """The FWHM of the stars in pixels, of the middle of the image if it has any; else as the user says."""
     guess = ask.psf_fwhm if np.isfinite(ask.psf_fwhm) else _FIRST_FWHM
+    hidden, saturated = plane.has("NO_DATA", "BAD"), plane.has("SAT")
+    for most in (_MIDDLE, max(flat.shape)):
+        edges = [(max(0, (n - most) // 2), min(n, (n + most) // 2)) for n in flat.shape]
+        middle = tuple(slice(*edge) for edge in edges)
+        found = _width_of_stars(flat[middle], sigma[middle], hidden[middle], saturated[middle], guess)
+        if np.isfinite(found):
+            return found
+        if max(flat.shape) <= _MIDDLE:
+            break
+    return guess
+
+
+def _width_of_stars(flat: Image, sigma: Image, hidden: Bool, saturated: Bool, guess: float) -> float:
+    """The FWHM from the stars' half-light radius; NaN without a star. It is looked for twice if need be."""
+    found = float("nan")
     for _ in range(2):
         sharp = spikes(flat, sigma, ~hidden, _neighbours(min(guess, _FIRST_FWHM)))
         objects = stars.find(np.where(sharp, np.float32(0), flat), sigma, hidden | sharp, guess, 8.0)
-        saturated = plane.has("SAT")
         rows = np.clip(np.rint(objects.y).astype(int), 0, flat.shape[0] - 1)
         columns = np.clip(np.rint(objects.x).astype(int), 0, flat.shape[1] - 1)
         radius = stars.half_light(objects, ~objects.astray & ~saturated[rows, columns])
         if not np.isfinite(radius):
-            return guess
-        guess = float(np.clip(2 * radius, 1.0, 20.0))
-    return guess
+            break
+        found = float(np.clip(2 * radius, 1.0, 20.0))
+        if abs(found / guess - 1) < _SAME_SEEING:
+            break
+        guess = found
+    return found
 
 
 def _neighbours(fwhm: float) -> float:

@@ -18,7 +18,8 @@ Image = NDArray[np.float32]
 #: Pixels on a side of a background bin, and of one in which noise is measured.
 BIN = 128
 _NOISE_BIN = 256
-_SMALLEST = 8
+#: Pixels that tell the noise of a bin.
+_ENOUGH = 2000
 #: Most by which the noise may differ from place to place.
 _NOISE_RANGE = 8.0
 _CENTRAL = (0.1587, 0.8413)
@@ -43,7 +44,7 @@ class Sky:
     sigma: Image
 
 
-def measure(image: Image, ignored: Bool, size: int = BIN, step: float = 0.0) -> Sky:
+def measure(image: Image, ignored: Bool, step: float = 0.0, stride: int = 1, size: int = BIN) -> Sky:
     """The sky outside the ignored pixels.
 
     Parameters
@@ -52,10 +53,12 @@ def measure(image: Image, ignored: Bool, size: int = BIN, step: float = 0.0) -> 
         Finite where not ignored.
     ignored : `numpy.ndarray`, (ny, nx), bool
         Sources, and pixels that cannot be used.
-    size : `int`
-        Pixels on a side of a bin.
     step : `float`
         Distance of neighbouring values, of which the noise must know.
+    stride : `int`
+        The noise is measured on every so many rows and columns.
+    size : `int`
+        Pixels on a side of a bin.
     """
     ny, nx = image.shape
     clean = np.where(np.isfinite(image), image, np.float32(0))
@@ -72,7 +75,7 @@ def measure(image: Image, ignored: Bool, size: int = BIN, step: float = 0.0) -> 
     layer = Layer(statistics, np.ones_like(statistics), (0, 0, nx, ny), "NATURAL_SPLINE")
     background = Background((layer,))
     level = background.image((ny, nx))
-    return Sky(background, level, _noise(image - level, ignored, step))
+    return Sky(background, level, _noise(image - level, ignored, step, stride))
 
 
 def robust_sigma(values: NDArray[np.floating], step: float = 0.0) -> float:
@@ -80,10 +83,10 @@ def robust_sigma(values: NDArray[np.floating], step: float = 0.0) -> float:
 
     Values on a grid are spread over their steps first; the share of the rounding in their variance is real.
     """
-    sample = np.asarray(values, float)
+    sample = np.asarray(values, np.float32)
     if step > 0:
-        spread = np.random.default_rng(0).uniform(-0.5, 0.5, sample.shape) * step
-        sample = sample + spread
+        spread = np.random.default_rng(0).random(sample.shape, np.float32)
+        sample = sample + (spread - np.float32(0.5)) * np.float32(step)
     if len(sample) < 3:
         return float("nan")
     low, high = np.quantile(sample, _CENTRAL)
@@ -91,18 +94,19 @@ def robust_sigma(values: NDArray[np.floating], step: float = 0.0) -> float:
     return float(np.sqrt(max(sigma**2 - step**2 / 12, 0.0)))
 
 
-def _noise(image: Image, ignored: Bool, step: float) -> Image:
+def _noise(image: Image, ignored: Bool, step: float, stride: int) -> Image:
     """The noise in large bins, joined smoothly."""
     ny, nx = image.shape
     bins = tuple(max(1, round(n / _NOISE_BIN)) for n in (ny, nx))
-    whole = robust_sigma(image[~ignored], step)
+    sample, hidden = image[::stride, ::stride], ignored[::stride, ::stride]
+    whole = robust_sigma(sample[~hidden], step)
     grid = np.full(bins, whole)
-    edges = [np.linspace(0, n, b + 1).astype(int) for n, b in zip((ny, nx), bins, strict=True)]
+    edges = [np.linspace(0, n, b + 1).astype(int) for n, b in zip(sample.shape, bins, strict=True)]
     for j in range(bins[0]):
         for i in range(bins[1]):
             box = np.s_[edges[0][j] : edges[0][j + 1], edges[1][i] : edges[1][i + 1]]
-            values = image[box][~ignored[box]]
-            if len(values) > 2000:
+            values = sample[box][~hidden[box]]
+            if len(values) > _ENOUGH:
                 grid[j, i] = robust_sigma(values, step)
     grid = np.clip(grid, whole / _NOISE_RANGE, whole * _NOISE_RANGE).astype(np.float32)
     layer = Layer(grid, np.ones_like(grid), (0, 0, nx, ny), "LINEAR")
