@@ -103,8 +103,10 @@ def _template(one: Mapping[str, Any]) -> str:
 
 
 def _arcsec(visit: Mapping[str, Any]) -> str:
-    fwhm = visit.get("fwhm_arcsec")
-    return f"{fwhm:.2f} arcsec" if isinstance(fwhm, int | float) else "unknown"
+    for key, unit in (("fwhm_arcsec", "arcsec"), ("fwhm_pixels", "px")):
+        if isinstance(fwhm := visit.get(key), int | float):
+            return f"{fwhm:.2f} {unit}"
+    return "unknown"
 
 
 def _list(survey: Mapping[str, Any], key: str) -> list[Any]:

@@ -17,6 +17,7 @@ from benchpair import from_file, header, light, noisy, stars
 
 from diffrun.engine import program
 from diffrun.engine.makecalexp import deposit
+from diffrun.engine.survey import survey
 from diffrun.files.afw.catalog import read_catalog, write_catalog
 from diffrun.files.afw.reader import read_exposure
 from diffrun.repository.dataid import DataId
@@ -97,6 +98,19 @@ def test_u55_sources_without_a_place_on_the_sky(repo, run):
     assert np.isfinite(found["coord_ra"]).all()
     difference = read_exposure(repo.parent / "out/deepDiff/v230-fr/R22/diffexp-S11.fits")
     np.testing.assert_allclose(difference.wcs.crval, (53.009, -27.4389))
+
+
+def test_the_advice_on_an_image_without_a_wcs_tells_nothing_of_the_sky(original):
+    found = survey(original, {"visit": 230}, {"visit": 250})
+    checks = {check["name"]: check for check in found["checks"]}
+    assert found["overlap_fraction"] is None
+    assert found["science"]["fwhm_arcsec"] == pytest.approx(0.93, abs=0.02)  # of a Moffat profile
+    assert found["template"]["fwhm_arcsec"] is None
+    assert "centre" not in found["template"]
+    assert checks["overlap"]["verdict"] == "note"
+    assert "aligned by the asterisms of their stars" in checks["overlap"]["remedy"]
+    assert "arcsec" not in checks["seeing"]["seen"]
+    assert not {"positions", "scale"} & set(checks)
 
 
 def test_u42_inputs_are_not_touched_and_a_second_run_is_the_same(repo, run):

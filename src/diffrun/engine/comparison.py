@@ -88,7 +88,11 @@ class Side:
 
     def as_dict(self) -> dict[str, Any]:
         """The part of the printed object that describes this visit."""
-        found = self.look.as_dict() | footprint(self.look.summary)
+        found = self.look.as_dict()
+        if self.look.has_wcs:
+            found |= footprint(self.look.summary)
+        else:
+            found |= {"fwhm_arcsec": None, "pixel_scale": None}
         if self.pixels is None:
             return found
         stars = self.pixels.stars
@@ -146,8 +150,10 @@ class Comparison:
 
     @property
     def seeing(self) -> tuple[float, float]:
-        """FWHM of both in pixels of the science image."""
+        """FWHM of both in pixels of the science image; each in its own where their sizes are not known."""
         template = self.template.look
+        if self.overlap is None:
+            return self.science.look.fwhm_pixels, template.fwhm_pixels
         return self.science.look.fwhm_pixels, template.fwhm_arcsec / self.science.look.pixel_scale
 
     @property

@@ -17,6 +17,7 @@ from diffrun.engine.smoothpsf import fwhm
 from diffrun.errors import DataError
 from diffrun.files.afw.exposure import Exposure
 from diffrun.files.afw.reader import ExposureSummary, read_bands, read_summary
+from diffrun.files.afw.wcs import MADE_UP
 from diffrun.repository.dataid import DataId
 from diffrun.repository.gen2 import Repository
 
@@ -58,6 +59,11 @@ class Look:
     def fwhm_arcsec(self) -> float:
         """FWHM of the PSF at the middle of the image, arcsec."""
         return self.fwhm_pixels * self.pixel_scale
+
+    @property
+    def has_wcs(self) -> bool:
+        """Whether its coordinates are more than made up."""
+        return not self.summary.metadata.get(MADE_UP, False)
 
     def as_dict(self) -> dict[str, Any]:
         """The part of the printed object that describes this visit."""

@@ -99,6 +99,10 @@ def _bands(pair: Comparison, _: Limits) -> Iterator[Check]:
 
 def _seeing(pair: Comparison, _: Limits) -> Iterator[Check]:
     science, template = (side.look for side in pair.sides)
+    if pair.overlap is None:
+        seen = f"science {science.fwhm_pixels:.2f} px, template {template.fwhm_pixels:.2f} px of its own"
+        yield Check("seeing", OK, f"{seen}, by the PSF models")
+        return
     seen = (
         f"science {_width(science.fwhm_arcsec)} arcsec ({science.fwhm_pixels:.2f} px), "
         f"template {_width(template.fwhm_arcsec)} arcsec ({template.fwhm_pixels:.2f} px)"
@@ -197,6 +201,8 @@ def _depth(pair: Comparison, _: Limits) -> Iterator[Check]:
 
 
 def _scale(pair: Comparison, _: Limits) -> Iterator[Check]:
+    if pair.overlap is None:
+        return
     science, template = (side.look for side in pair.sides)
     parts = []
     if np.isfinite(pair.scale):
@@ -311,6 +317,9 @@ def _positions(pair: Comparison, limits: Limits) -> Iterator[Check]:
 
 
 def _convolution(pair: Comparison, _: Limits) -> Iterator[Check]:
+    if pair.overlap is None:
+        yield Check("convolved", OK, "the sharper will be convolved, which the aligned images will tell")
+        return
     science, template = pair.seeing
     name = "template" if pair.convolves_template else "science image"
     other = "science image" if pair.convolves_template else "template"

@@ -184,21 +184,22 @@ def claimed(science: Any, template: Exposure, sources: Catalog | None, log: logg
     if not without:
         return science.wcs
     names, box = " and the ".join(without), field_box(science)
+    names += " has no WCS" if len(without) == 1 else " have no WCS"
     if sources is None:
-        raise NoStarsError(f"the {names} has no WCS, and the science image no src", "make its calexp anew")
+        raise NoStarsError(f"the {names}, and the science image no src", "make its calexp anew")
     bright, own = _brightest(stars.from_sources(sources, _SNR_TEMPLATE)), _own_stars(template)
     offsets = _identified(bright, np.stack([own.x, own.y], axis=1), box)
     if offsets is None:
         raise NoStarsError(
-            f"the {names} has no WCS, and no asterism of the {len(bright)} stars of the science image is "
+            f"the {names}, and no asterism of the {len(bright)} stars of the science image is "
             f"among the {len(own)} of the template",
             "give images with a WCS",
         )
     field, good = fitted(offsets, box, clean=True)
     left = offsets.d[good] - field.at(offsets.x[good], offsets.y[good])
     log.warning(
-        "The %s has no WCS: both are aligned by %d stars, to %.2f pixels", names, good.sum(),
-        np.sqrt((left**2).sum(axis=1).mean()),
+        "The %s: both are aligned by %d stars, to %.2f pixels%s", names, good.sum(),
+        np.sqrt((left**2).sum(axis=1).mean()), "; places on the sky are made up" if len(without) > 1 else "",
     )  # fmt: skip
     return MovedWcs(template.wcs, field)
 

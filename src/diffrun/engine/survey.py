@@ -23,7 +23,6 @@ from diffrun.engine.judgement import NOTE, Limits, judge
 from diffrun.engine.overlap import overlap_fraction
 from diffrun.engine.starfield import Common, common
 from diffrun.errors import DataError, DiffrunError, RepositoryError, UsageError
-from diffrun.files.afw.wcs import MADE_UP
 from diffrun.repository.dataid import DataId, parse_id
 from diffrun.repository.gen2 import Repository
 
@@ -78,7 +77,7 @@ def survey(
     place: Keys = {"raft": science_id.raft, "sensor": science_id.sensor}
     template_id, _ = _choose(repository, {**place, **template})
     second = side(repository, "template", template_id, threshold)
-    known = not any(each.look.summary.metadata.get(MADE_UP, False) for each in (first, second))
+    known = first.look.has_wcs and second.look.has_wcs
     pair = Comparison(
         first,
         second,
