@@ -121,6 +121,7 @@ def test_requeued_it_is_done_once(at_slurm: Desk) -> None:
 def begin_now(cluster: Cluster, job: str) -> None:
     """Spare a job that was put back its two minutes of rest."""
     cluster.wait_for(lambda: cluster.state(job) == "PENDING")
+    time.sleep(1.5)  # a start within the second of the end is "already killed" to slurmd
     assert cluster.run("scontrol", "update", f"jobid={job}", "StartTime=now").returncode == 0
 
 
