@@ -79,7 +79,7 @@ def lines(survey: Mapping[str, Any]) -> list[Line]:
 def show(found: Iterable[Line], screen: Screen) -> None:
     """Print the lines, each with its verdict."""
     for line in found:
-        screen.line(f"{line.verdict:<4} {line.name:<{_NAME}} {line.text}")
+        screen.remark(f"{line.verdict:<4} {line.name:<{_NAME}}", line.text)
 
 
 def verdict(found: Iterable[Line]) -> str:

@@ -3,18 +3,23 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.status import Status
 
 _LABEL = 10
+#: Least columns in which a sentence is folded, and what is left whole then.
+_ROOM = 40
+_WHOLE: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
 
 
 def clean(text: str, limit: int = 2000) -> str:
@@ -86,6 +91,21 @@ class Screen:
     def fact(self, label: str, text: str) -> None:
         """One line with its label in a column, unless quiet."""
         self.line(f"{label:<{_LABEL}} {text}")
+
+    def remark(self, label: str, text: str) -> None:
+        """A sentence with its label, unless quiet; on a terminal it is folded between words."""
+        head = f"{label:<{_LABEL}} "
+        room = self._columns() - len(head)
+        for part in (room >= _ROOM and textwrap.wrap(clean(text), room, **_WHOLE)) or [text]:
+            self.line(head + part)
+            head = " " * len(head)
+
+    def _columns(self) -> int:
+        """Columns of the terminal that is written on; 0 if it is none, or of no known width."""
+        try:
+            return os.get_terminal_size(self.out.fileno()).columns if self.out.isatty() else 0
+        except (OSError, ValueError):
+            return 0
 
     def detail(self, text: str) -> None:
         """One line of the program's own log, when asked for."""

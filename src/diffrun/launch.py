@@ -59,7 +59,7 @@ def introduce(plan: Plan, settings: Settings, screen: Screen) -> None:
     if settings.site.origin != "default":
         screen.line(f"site {plan.site} (from {settings.site.origin})")
     for line in unknown_variables():
-        screen.fact("note", line)
+        screen.remark("note", line)
 
 
 def find_finished(plan: Plan, screen: Screen) -> Outcome:

@@ -193,7 +193,7 @@ class Run:
         if self.notes:
             self.screen.line()
         for note in self.notes:
-            self.screen.fact("note", note)
+            self.screen.remark("note", note)
 
     def refuse_changed_inputs(self) -> None:
         """`DataError` if an input is not what it was when the run was planned."""

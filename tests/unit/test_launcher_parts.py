@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
+import termios
 import threading
 import time
 from pathlib import Path
@@ -115,6 +117,24 @@ def test_a_survey_that_is_no_object(text: str) -> None:
 def test_a_strange_survey_does_no_harm(value: object) -> None:
     for key in ("better", "checks", "warnings"):
         assert isinstance(advice.lines({key: value}), list)
+
+
+def test_a_sentence_is_folded_between_words_on_a_terminal() -> None:
+    sentence = "the science image will be convolved to the PSF of the template, since it is the sharper"
+    reader, terminal = os.openpty()
+    termios.tcsetwinsize(terminal, (24, 60))
+    with os.fdopen(terminal, "w") as out:
+        Screen(out=out).remark("note", sentence)
+        told = os.read(reader, 4000).decode().splitlines()
+    os.close(reader)
+    assert [line[:11] for line in told] == ["note       ", " " * 11] and max(map(len, told)) <= 60
+    assert " ".join(line[11:] for line in told) == sentence
+
+
+def test_a_sentence_stays_one_line_where_there_is_no_terminal() -> None:
+    screen = Screen(out=io.StringIO())
+    screen.remark("note", "word " * 60)
+    assert len(screen.out.getvalue().splitlines()) == 1  # type: ignore[attr-defined]
 
 
 def test_a_closing_summary_of_nothing() -> None:
