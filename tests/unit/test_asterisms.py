@@ -66,7 +66,7 @@ def test_too_few_points_tell_nothing(counts):
     assert identified(first, second, BOX) is None
 
 
-def test_points_in_a_line_or_in_one_place_do_no_harm():
+def test_points_in_a_line_or_in_one_place_tell_nothing():
     line = np.stack([np.arange(30.0), np.full(30, 7.0)], axis=1)
-    identified(line, line, BOX)
-    identified(np.zeros((30, 2)), np.zeros((30, 2)), BOX)
+    assert identified(line, line, BOX) is None
+    assert identified(np.zeros((30, 2)), np.zeros((30, 2)), BOX) is None
