@@ -7,6 +7,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from diffrun.engine.robust import weighted_median
 from diffrun.engine.significance import Filter, Sums
 from diffrun.files.afw.exposure import Exposure
 
@@ -55,10 +56,7 @@ def fitted_error(sums: Sums, stars: int) -> float:
     q2 = np.where(good, sums.contrast2 / noise2, 0.0).reshape(stars, -1)
     told = q2.sum(axis=1)
     each = (s2 - 1).sum(axis=1) / np.maximum(told, 1e-30)
-    order = np.argsort(each, kind="stable")
-    share = np.cumsum(told[order])
-    middle = each[order][np.searchsorted(share, share[-1] / 2)]
-    return max(LEAST, float(np.sqrt(max(float(middle), 0.0) / _MEDIAN)))
+    return max(LEAST, float(np.sqrt(max(weighted_median(each, told), 0.0) / _MEDIAN)))
 
 
 def _stars(found: Filter, noise: float) -> tuple[Index, Index]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from diffrun.engine.robust import PolynomialFit
 from diffrun.engine.smoothpsf import FWHM_PER_SIGMA
 from diffrun.errors import NoStarsError
 from diffrun.files.afw.catalog import Catalog
@@ -24,8 +25,8 @@ UNUSABLE_PLANES = ("NO_DATA", "SAT", "SAT_TEMPLATE", "BAD", "CR", "INTRP", "EDGE
 _BOX_SNR, _LEVEL_CELL, _MOST_FOUND = 0.6, 16, 5000
 #: Rounds in which a source is centred.
 _CENTRINGS = 3
-#: Relative scatter of the flux ratio beyond its error, and the reaches of the rounds of its fit.
-_RATIO_SCATTER, _RATIO_REACHES = 0.01, (0.15, 0.10, 0.06, 0.04, 0.04)
+#: Relative scatter of the flux ratio beyond its error, and how its variation over the field is fitted.
+_RATIO_SCATTER, _RATIO_FIT = 0.01, PolynomialFit(2, 6, (0.15, 0.10, 0.06, 0.04, 0.04), 9.0)
 _BAD_FLAGS = (
     "base_PixelFlags_flag_edge",
     "base_PixelFlags_flag_bad",
@@ -274,28 +275,14 @@ def common_ratio(x: Array, y: Array, ratio: Array, error: Array) -> Array:
     """The flux ratio that most stars share, at the place of each, (n,).
 
     The half-sample mode (Robertson and Cryer 1974, JASA 69, 1012) of all, then a polynomial of the position
-    through what is near it, as thin clouds and flat fields ask for: its order is the one of least robust
-    cost, each term costing ln n (Schwarz 1978), and its weights are Tukey's biweight, ever narrower.
+    through what is near it, as thin clouds and flat fields ask for.
     """
     mode = half_sample_mode(ratio)
     value = ratio / mode - 1
     sigma = np.hypot(error / mode, _RATIO_SCATTER)
     box = (float(x.min()), float(y.min()), float(x.max()) + 1, float(y.max()) + 1)
-    best, least = np.zeros(len(x)), np.inf
-    for order in range(3):
-        terms = chebyshev_terms(x, y, order, box)
-        if order and len(x) < 6 * terms.shape[1]:
-            break
-        fitted = np.zeros(len(x))
-        for reach in _RATIO_REACHES:
-            pull = np.abs(value - fitted) / np.maximum(4 * sigma, reach)
-            weight = np.where(pull < 1, (1 - pull**2) ** 2, 0.0) / sigma**2
-            normal = (terms.T * weight) @ terms
-            fitted = terms @ np.linalg.lstsq(normal, terms.T @ (weight * value), rcond=1e-10)[0]
-        cost = np.minimum(((value - fitted) / sigma) ** 2, 9.0).sum() + terms.shape[1] * np.log(len(x))
-        if cost < least:
-            best, least = fitted, float(cost)
-    return np.asarray(mode * (1 + best))
+    fitted, order = _RATIO_FIT.through(x, y, value[:, None], sigma, box, np.zeros(1))
+    return np.asarray(mode * (1 + chebyshev_terms(x, y, order, box) @ fitted[:, 0]))
 
 
 def half_sample_mode(values: Array) -> float:

@@ -20,6 +20,7 @@ from diffrun.engine import candidates as stars
 from diffrun.engine.asterisms import Box, identified
 from diffrun.engine.candidates import Candidates
 from diffrun.engine.overlap import LARGEST_OFFSET
+from diffrun.engine.robust import PolynomialFit
 from diffrun.engine.smoothpsf import FWHM_PER_SIGMA, field_box, fwhm
 from diffrun.engine.subtract import Pair
 from diffrun.errors import DataError, NoStarsError
@@ -41,9 +42,8 @@ _SNR, _SNR_TEMPLATE, _MOST = 20.0, 10.0, 400
 _FEWEST, _MANY = 3, 12
 #: Part of the common stars that must follow one smooth field of offsets, for that to be believed.
 _FOLLOWED, _OF_SEEN = 0.3, 0.5
-_ORDER = 3
-#: Scatter of a star's offset beyond its noise, and the reaches of the rounds of the fit, pixels.
-_SCATTER, _REACHES = 0.05, (4.0, 2.0, 1.0, 0.6, 0.4)
+#: Scatter of a star's offset beyond its noise, pixels, and how the field is fitted to the offsets.
+_SCATTER, _FIT = 0.05, PolynomialFit(3, 2, (4.0, 2.0, 1.0, 0.6, 0.4), 25.0)
 
 
 @dataclass(frozen=True)
@@ -264,32 +264,13 @@ def _identified(bright: Candidates, places: Array, box: Box) -> Offsets | None:
 def fitted(offsets: Offsets, box: Box, clean: bool) -> tuple[Field, Bool]:
     """The smooth field that most offsets follow, and which do.
 
-    Its order is the one of least robust cost, each term costing ln n (Schwarz 1978, Ann. Stat. 6, 461); the
-    weights are Tukey's biweight, ever narrower, first about the median unless the offsets are ``clean``.
+    It is looked for about the median first, unless the offsets are ``clean``.
     """
-    sigma, n = np.hypot(offsets.error, _SCATTER), len(offsets)
-    best, least, followed = Field(np.zeros((1, 2)), 0, box), np.inf, np.zeros(n, bool)
-    for order in range(_ORDER + 1):
-        terms = chebyshev_terms(offsets.x, offsets.y, order, box)
-        if order and n < 2 * terms.shape[1]:
-            break
-        root = 1 / sigma[:, None]
-        first = np.linalg.lstsq(root * terms, root * offsets.d, rcond=None)[0]
-        model = terms @ first if clean else np.median(offsets.d, axis=0)
-        for reach in _REACHES:
-            pull = np.hypot(*(offsets.d - model).T) / np.maximum(4 * sigma, reach)
-            root = (np.where(pull < 1, 1 - pull**2, 0.0) / sigma)[:, None]
-            first = np.linalg.lstsq(root * terms, root * offsets.d, rcond=None)[0]
-            model = terms @ first
-        left = np.hypot(*(offsets.d - model).T) / sigma
-        cost = float(np.minimum(left**2, 25.0).sum() + 2 * terms.shape[1] * np.log(n))
-        if cost < least:
-            best, least, followed = (
-                Field(np.asarray(first, float), order, box),
-                cost,
-                left < max(5.0, _REACHES[-1] / _SCATTER),
-            )
-    return best, followed
+    sigma = np.hypot(offsets.error, _SCATTER)
+    start = None if clean else np.median(offsets.d, axis=0)
+    field = Field(*_FIT.through(offsets.x, offsets.y, offsets.d, sigma, box, start), box)
+    left = np.hypot(*(offsets.d - field.at(offsets.x, offsets.y)).T) / sigma
+    return field, left < max(5.0, _FIT.reaches[-1] / _SCATTER)
 
 
 def _judged(

@@ -19,6 +19,8 @@ from diffrun.engine.basis import GaussianBasis
 from diffrun.engine.equations import Equations, equations, over_field
 from diffrun.engine.kernelstamps import Float, Stamps
 from diffrun.engine.orders import Orders, affordable_order, choose_orders
+from diffrun.engine.robust import weighted_median
+from diffrun.engine.smoothpsf import centre
 from diffrun.errors import NoStarsError
 from diffrun.files.afw.kernel import LinearCombinationKernel, chebyshev_terms
 
@@ -165,8 +167,7 @@ def _first(stamps: Stamps, power: float) -> Trial:
 
 def _power(kernel: LinearCombinationKernel) -> float:
     """Σ K² at the centre of the field."""
-    min_x, min_y, max_x, max_y = kernel.box
-    return float((kernel.at((min_x + max_x) / 2, (min_y + max_y) / 2) ** 2).sum())
+    return float((kernel.at(*centre(kernel.box)) ** 2).sum())
 
 
 def _weights(stamps: Stamps, good: Bool, signal: Float, power: float) -> Float:
@@ -260,7 +261,5 @@ def _mismatch(weights: Float, signal: Float, residual: Float) -> float:
     if not telling.any():
         return 0.0
     excess = (_sums(power, weights, residual, residual) - _sums(power))[telling] / known[telling]
-    order = np.argsort(excess)
-    share = np.cumsum(np.sqrt(known[telling])[order])
-    middle = float(excess[order][np.searchsorted(share, share[-1] / 2)])
+    middle = weighted_median(excess, np.sqrt(known[telling]))
     return float(np.sqrt(max(middle + _MODEL_ERROR**2, 0.0)))
