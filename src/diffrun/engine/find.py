@@ -103,9 +103,7 @@ def without_background(raw: Exposure) -> tuple[Exposure, Preview, Bool]:
 
 def with_halos(difference: Exposure, science: Any, noise: float) -> Exposure:
     """The difference with a mask of its own, SUSPECT where a saturated star lets nothing be judged."""
-    planes = dict(difference.planes)
-    if "SUSPECT" not in planes:
-        planes["SUSPECT"] = masks.free_bit(planes)
+    planes = masks.with_planes(difference.planes, "SUSPECT")
     mask = difference.mask.copy()
     mask.ravel()[brightstars.halos(difference, science, noise)] |= np.int32(1 << planes["SUSPECT"])
     return difference.replace(mask=mask, planes=planes)

@@ -17,9 +17,13 @@ Bits = NDArray[np.int32]
 _ROWS = 256
 
 
-def free_bit(planes: dict[str, int]) -> int:
-    """The lowest bit that no plane uses."""
-    return next(bit for bit in range(31) if bit not in planes.values())
+def with_planes(planes: Mapping[str, int], *names: str) -> dict[str, int]:
+    """Mask planes, and those of some names: each that is new on the lowest bit that no plane uses."""
+    planes = dict(planes)
+    for name in names:
+        if name not in planes:
+            planes[name] = next(bit for bit in range(31) if bit not in planes.values())
+    return planes
 
 
 def fill(exposure: Exposure, name: str) -> Exposure:
@@ -30,11 +34,8 @@ def fill(exposure: Exposure, name: str) -> Exposure:
     DataError
         When no usable pixel is left; ``name`` says which image it was.
     """
-    no_data = np.int32(exposure.bits("NO_DATA"))
-    planes = dict(exposure.planes)
-    if not no_data:
-        planes["NO_DATA"] = free_bit(planes)
-        no_data = np.int32(1 << planes["NO_DATA"])
+    planes = with_planes(exposure.planes, "NO_DATA")
+    no_data = np.int32(1 << planes["NO_DATA"])
     if _complete(exposure):
         return exposure.replace(planes=planes)
     with np.errstate(invalid="ignore"):
@@ -103,10 +104,8 @@ def merged(science: Exposure, template: Exposure, missing: Bool, incomplete: Boo
     missing, incomplete : `numpy.ndarray`, (ny, nx), bool
         Pixels without a value, and with one that felt missing data: NO_DATA and EDGE in the result.
     """
-    planes = dict(science.planes)
-    for name in ("NO_DATA", "EDGE", "DETECTED", "DETECTED_NEGATIVE", *template.planes):
-        if name not in planes:
-            planes[name] = free_bit(planes)
+    added = ("NO_DATA", "EDGE", "DETECTED", "DETECTED_NEGATIVE", *template.planes)
+    planes = with_planes(science.planes, *added)
     detected = np.int32((1 << planes["DETECTED"]) | (1 << planes["DETECTED_NEGATIVE"]))
     mask = science.mask
     for rows in (slice(top, top + _ROWS) for top in range(0, len(mask), _ROWS)):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from diffrun.engine.masks import free_bit
+from diffrun.engine.masks import with_planes
 from diffrun.files.afw.exposure import Exposure
 
 Bool = NDArray[np.bool_]
@@ -60,9 +60,7 @@ def repaired(exposure: Exposure, name: str, log: logging.Logger) -> Exposure:
         len(rows),
         name,
     )
-    planes = dict(exposure.planes)
-    for plane in ("CR", "INTRP"):
-        planes.setdefault(plane, free_bit(planes))
+    planes = with_planes(exposure.planes, "CR", "INTRP")
     mask = exposure.mask.copy()
     mask[rows, columns] |= np.int32((1 << planes["CR"]) | (1 << planes["INTRP"]))
     marked = exposure.replace(mask=mask, planes=planes)

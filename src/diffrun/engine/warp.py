@@ -15,7 +15,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from diffrun.engine.masks import free_bit
+from diffrun.engine.masks import with_planes
 from diffrun.engine.threads import bands, each
 from diffrun.errors import NoOverlapError
 from diffrun.files.afw.exposure import Exposure, Frame, Wcs
@@ -256,9 +256,7 @@ def warp(template: Exposure, science: Frame, border: int = 0, order: int = 3, st
     xy0 = (science.xy0[0] - border, science.xy0[1] - border)
     shape = (science.shape[0] + 2 * border, science.shape[1] + 2 * border)
     grid = resampling(template, science.wcs, xy0, shape, order, step)
-    planes = dict(template.planes)
-    planes.setdefault("NO_DATA", free_bit(planes))
-    planes.setdefault(TEMPLATE_SATURATED, free_bit(planes))
+    planes = with_planes(template.planes, "NO_DATA", TEMPLATE_SATURATED)
     image, variance = (np.empty(shape, np.float32) for _ in range(2))
     bits = np.empty(shape, np.int32)
     carried = sum(1 << bit for name, bit in planes.items() if name not in LEFT_BEHIND)
