@@ -35,22 +35,15 @@ class Surface:
     along_x: Float
 
     @property
-    def image(self) -> Float:
-        """The surface as a plane, (ny, nx)."""
-        return np.asarray(self.along_y @ self.along_x)
-
-    @property
     def largest(self) -> float:
         """Largest absolute value at one pixel in sixteen."""
         return float(np.abs(self.along_y[::4] @ self.along_x[:, ::4]).max())
 
-    def taken_off(self, image: Float, out: Float | None = None) -> Float:
-        """An image without the surface; ``out`` may be the image itself."""
-        out = np.empty_like(image) if out is None else out
+    def take_off(self, image: Float) -> None:
+        """Take the surface off an image, in place."""
         for start in range(0, len(image), _ROWS):
             rows = slice(start, start + _ROWS)
-            np.subtract(image[rows], self.along_y[rows] @ self.along_x, out=out[rows])
-        return out
+            image[rows] -= self.along_y[rows] @ self.along_x
 
 
 def residual_background(image: Float, usable: NDArray[np.bool_], cell: int) -> Surface:

@@ -32,8 +32,9 @@ from diffrun.files.afw.kernel import LinearCombinationKernel
 
 Array = NDArray[np.float64]
 #: Side of the FFT grid on which ψ is made, and half width of the kernel kept of it.
-_GRID = 128
-HALF = 24
+_GRID, _HALF = 128, 24
+#: Half width of the kernel that stands for the interpolation of a warped image.
+_BLUR_HALF = 4
 #: Frequencies with less than this part of the white power are not raised further.
 _FLOOR = 0.02
 #: A ripple with a smaller part of ψ than this does nothing that could be seen.
@@ -118,9 +119,7 @@ class Noise:
         return np.ones((_GRID, _GRID)) if self.warp is None else self.warp.power(_GRID)
 
 
-def whitening(
-    kernel: LinearCombinationKernel, plain: Noise, convolved: Noise, border: int = 0, half: int = HALF
-) -> Whitening:
+def whitening(kernel: LinearCombinationKernel, plain: Noise, convolved: Noise, border: int = 0) -> Whitening:
     """The whitening kernel ψ over the field, sum 1 everywhere.
 
     Parameters
@@ -131,14 +130,12 @@ def whitening(
         Of the image that was not, and of the one that was convolved with κ. One of them may be warped.
     border : `int`
         Pixels by which the warped grid is larger on each side than that of the difference.
-    half : `int`
-        Half width of ψ.
     """
     spectra = [noise.variance * noise.power for noise in (plain, convolved)]
 
     def sample(x: float, y: float) -> Array:
         psi = _psi(kernel.at(x, y), *spectra)
-        stamp = _stamp(psi, half)
+        stamp = _stamp(psi, _HALF)
         return np.asarray(stamp / stamp.sum())
 
     mean = fit_field(sample, kernel.box, kernel.order)
@@ -176,7 +173,7 @@ def _rippled(
     Those that occur count by how often they do, so that one phase everywhere, as after a mere shift, is met.
     """
     in_x, in_y = (powers[::2] for powers in warp.phase_powers(_GRID))
-    phases, half = PHASES[::2], mean.components.shape[1] // 2
+    phases = PHASES[::2]
     pairs = [(a, b) for a in range(len(phases)) for b in range(len(phases))]
     power = np.stack([in_y[a] * in_x[b] for a, b in pairs])
     one = np.ones_like(power)
@@ -189,7 +186,7 @@ def _rippled(
     design = np.array([[cosines[p, a] * cosines[q, b] for p, q in ((0, 0), *_ORDERS)] for a, b in pairs])
     weight = np.sqrt(_occurrence(warp, phases).ravel() + _RARE)[:, None]
     fitted = np.linalg.lstsq(weight * design, weight * psi.reshape(len(pairs), -1), rcond=None)[0]
-    images = np.stack([_stamp(term, half) for term in fitted.reshape(-1, _GRID, _GRID)])
+    images = np.stack([_stamp(term, _HALF) for term in fitted.reshape(-1, _GRID, _GRID)])
     middle = mean.at(*centre(mean.box))
     images[0] -= middle
     images -= images.mean(axis=(1, 2), keepdims=True)
@@ -217,12 +214,12 @@ def identity(box: tuple[float, float, float, float]) -> Whitening:
     return Whitening(one, one)
 
 
-def blurred(kernel: LinearCombinationKernel, noise: Noise, half: int = 4) -> LinearCombinationKernel:
+def blurred(kernel: LinearCombinationKernel, noise: Noise) -> LinearCombinationKernel:
     """A kernel together with the interpolation that the noise of an image has gone through.
 
     Squared, it gives the mean variance that the kernel leaves of this noise.
     """
     if noise.warp is None:
         return kernel
-    stamp = _stamp(np.sqrt(noise.power), half)
+    stamp = _stamp(np.sqrt(noise.power), _BLUR_HALF)
     return product(kernel, LinearCombinationKernel(stamp[None], np.ones((1, 1)), kernel.box))

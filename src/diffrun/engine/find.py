@@ -92,12 +92,12 @@ def without_background(raw: Exposure) -> tuple[Exposure, Preview, Bool]:
     nobody else has.
     """
     clean, image = raw.mask == 0, raw.image
-    residual_background(image, clean, _BACKGROUND_CELL).taken_off(image, image)
+    residual_background(image, clean, _BACKGROUND_CELL).take_off(image)
     rough = preview(raw, raw.psf)
     blank = rough.below(_BLANK)
     blank &= clean
     rest = residual_background(image, blank, _BACKGROUND_CELL)
-    rest.taken_off(image, image)
+    rest.take_off(image)
     return raw, rough.moved(rest.largest), blank
 
 
