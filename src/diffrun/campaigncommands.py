@@ -16,7 +16,7 @@ from diffrun import options as o
 from diffrun.display import Screen, duration, shown
 from diffrun.errors import UsageError
 from diffrun.options import Text, option
-from diffrun.request import Request, folder, jobs
+from diffrun.request import LIMITS, Request, folder, jobs
 
 if TYPE_CHECKING:
     from diffrun.campaign.forecast import Forecast
@@ -221,10 +221,7 @@ def task(
 @app.command()
 def status(campaign: Campaign = None, as_json: o.Json = False) -> None:
     """How many pairs are done, left and failed, by cause."""
-    from diffrun.campaign import standing as standings
-
-    place = folder("FOLDER", campaign or _DEFAULT)
-    found = standings.survey(place, standings.pairs_of(place))
+    found = _begun(campaign)
     if as_json:
         print(json.dumps(found.as_dict(), indent=2))
         return
@@ -237,10 +234,8 @@ def status(campaign: Campaign = None, as_json: o.Json = False) -> None:
 def report(campaign: Campaign = None) -> None:
     """One table of all pairs, one catalogue of all DIA sources, and the pairs that stand out."""
     from diffrun.campaign import report as reports
-    from diffrun.campaign import standing as standings
 
-    place = folder("FOLDER", campaign or _DEFAULT)
-    found = standings.survey(place, standings.pairs_of(place))
+    found = _begun(campaign)
     table, sources, outliers, notes = reports.write(found)
     screen = Screen()
     screen.line(str(found))
@@ -276,13 +271,11 @@ def lightcurves(
     """All DIA sources joined into objects, and each object measured in every pair."""
     from diffrun.campaign import crew
     from diffrun.campaign import lightcurves as curves
-    from diffrun.campaign import standing as standings
 
-    place = folder("FOLDER", campaign or _DEFAULT)
     known = folder("--places", places) if places else None
     at_once = jobs("--workers", workers) if workers else crew.workers()
     screen = Screen()
-    found = standings.survey(place, standings.pairs_of(place))
+    found = _begun(campaign)
     screen.line(str(found))
     objects, table = curves.write(found, radius, known, at_once, lambda line: screen.fact("note", line))
     screen.fact("objects", shown(objects))
@@ -293,6 +286,7 @@ def _asked(typed: dict[str, Any], screen: Screen) -> tuple[Recipe, Standing]:
     """The recipe, and how the pairs stand that were asked for."""
     from diffrun.campaign import choice, pairs, recipe
     from diffrun.campaign import standing as standings
+    from diffrun.plan import root
 
     ids = ("science", "band", "template", "raft", "sensor", "filter", "template_filter")
     given = {name: typed.get(name) for name in ids}
@@ -308,7 +302,7 @@ def _asked(typed: dict[str, Any], screen: Screen) -> tuple[Recipe, Standing]:
     elif choice.wanted(given):
         before = standings.pairs_of(place) if (place / standings.PAIRS).exists() else ()
         given["min_coverage"] = typed.get("min_coverage")
-        found = choice.make(given, _repository(made), before, screen)
+        found = choice.make(given, root(made.settings), before, screen)
         for line in found.notes:
             screen.line(line)
         chosen = found.pairs
@@ -317,18 +311,18 @@ def _asked(typed: dict[str, Any], screen: Screen) -> tuple[Recipe, Standing]:
     return made, standings.survey(place, chosen, bool(typed.get("again")))
 
 
-def _repository(recipe: Recipe) -> Path:
-    """The repository of all pairs: that which comes with diffrun, if none was named."""
-    from diffrun import twinkles
+def _begun(campaign: str | None) -> Standing:
+    """How the pairs of a campaign stand that was begun before."""
+    from diffrun.campaign import standing as standings
 
-    root: Path | None = recipe.settings.repo.value
-    return root or twinkles.unpack()
+    place = folder("FOLDER", campaign or _DEFAULT)
+    return standings.survey(place, standings.pairs_of(place))
 
 
 def _recipe(typed: dict[str, Any]) -> Recipe:
     from diffrun.campaign import recipe
 
-    names = ("repo", "config", "configfile", "site", "program", "runtime", "image")
+    names = ("repo", "config", "configfile", "site", "program", "runtime", "image", *LIMITS)
     common = {name: typed.get(name) for name in names}
     return recipe.of(Request.parse({**common, "science": "0", "template": "0"}))
 

@@ -17,11 +17,14 @@ import diffrun
 PAIRS = {"r": ["230-195529", "185595-195529"], "g": ["250-195549"]}
 
 
-def plan(subset: Path, place: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    line = [sys.executable, "-m", "diffrun.cli", "campaign", "plan", *words]
-    line += ["--repo", str(subset), "--output", str(place / "out")]
-    environment = {**os.environ, "PYTHONPATH": str(Path(diffrun.__file__).parents[1])}
+def campaign(place: Path, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, "-m", "diffrun.cli", "campaign", *words, "--output", str(place / "out")]
+    environment = {**os.environ, "PYTHONPATH": str(Path(diffrun.__file__).parents[1]), **variables}
     return subprocess.run(line, env=environment, capture_output=True, text=True, timeout=120, check=False)
+
+
+def plan(subset: Path, place: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return campaign(place, "plan", *words, "--repo", str(subset))
 
 
 def names(done: subprocess.CompletedProcess[str]) -> list[str]:
@@ -81,3 +84,19 @@ def test_what_cannot_be_meant(
 ) -> None:
     done = plan(subset, tmp_path, *words)
     assert done.returncode == status and said in done.stderr, done.stderr
+
+
+def test_the_subset_is_unpacked_where_the_settings_say(tmp_path: Path) -> None:
+    done = campaign(
+        tmp_path, "plan", "--band", "g", "--template", "best", DIFFRUN_CACHE=str(tmp_path / "cache")
+    )
+    assert names(done) == PAIRS["g"]
+    assert [path.name.split("-")[0] for path in (tmp_path / "cache").iterdir()] == ["twinkles"]
+
+
+def test_a_limit_is_that_of_every_pair(subset: Path, tmp_path: Path) -> None:
+    pair = ("--science", "230", "--template", "195529", "--repo", str(subset), "--workers", "1")
+    stopped = campaign(tmp_path, "run", *pair, "--min-coverage", "0.99")
+    assert (stopped.returncode, "no overlap" in stopped.stdout) == (1, True), stopped.stdout
+    wrong = campaign(tmp_path, "plan", *pair[:-2], "--max-noise", "x")
+    assert (wrong.returncode, "--max-noise 'x' is not understood" in wrong.stderr) == (2, True)
