@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from diffrun.display import clean
@@ -13,25 +13,29 @@ from diffrun.errors import ConfigError, DataError, DiffrunError, OutputError, Re
 from diffrun.runtimes import Command, supervise
 
 #: Exit code -> the error that it stands for.
-BY_CODE = {
-    kind.exit_code: kind for kind in (DiffrunError, ConfigError, RepositoryError, DataError, OutputError)
-}
+BY_CODE = {kind.exit_code: kind for kind in (ConfigError, RepositoryError, DataError, OutputError)}
 
 
-def asked(command: Command, on_start: Callable[[], None] | None = None) -> Any:
-    """The JSON that a program prints; its refusal as the error that its exit code stands for."""
+def asked(command: Command, name: str, on_start: Callable[[], None] | None = None) -> Any:
+    """The JSON that a program prints; raises as `refuse`."""
     said: list[str] = []
     status, answer = supervise.ask(command, said.append, on_start)
-    if status < 0:
-        raise DiffrunError(
-            f"the program was ended by {signal.Signals(-status).name}", f"it said: {last(said)}"
-        )
-    if status != 0:
-        raise BY_CODE.get(status, DiffrunError)(last(said).removeprefix("makeCalexp: "))
+    refuse(status, said, name)
     try:
         return json.loads(answer)
     except (ValueError, RecursionError):
-        raise DiffrunError(f"the program gave no JSON; it said: {last(said)}") from None
+        raise DiffrunError(f"{name} gave no JSON; it said: {last(said)}") from None
+
+
+def refuse(status: int, said: Sequence[str], name: str) -> None:
+    """Raise what the exit status of a small program means, unless it has done its work."""
+    if status < 0:
+        ended = signal.Signals(-status).name
+        raise DiffrunError(f"{name} was ended by {ended}", f"last it said: {last(said)}")
+    if status in BY_CODE:
+        raise BY_CODE[status](last(said).removeprefix(f"{name}: "))
+    if status != 0:
+        raise DiffrunError(f"{name} ended with {status}: {last(said)}")
 
 
 def last(lines: Iterable[str]) -> str:

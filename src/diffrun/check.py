@@ -3,21 +3,17 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from diffrun import advice, capacity, preparation
 from diffrun.advice import Line
-from diffrun.answers import last
+from diffrun.answers import BY_CODE, last, refuse
 from diffrun.display import Screen, counted
-from diffrun.errors import ConfigError, DataError, DiffrunError, OutputError, RepositoryError
 from diffrun.plan import Plan
 from diffrun.repository.dataid import DataId
 from diffrun.runtimes import SURVEY, Job, local, supervise
-
-_BY_CODE = {kind.exit_code: kind for kind in (ConfigError, RepositoryError, DataError, OutputError)}
 
 
 @dataclass(frozen=True)
@@ -70,8 +66,8 @@ def heard(plan: Plan, status: int, answer: Callable[[], str], said: list[str]) -
     DiffrunError
         Of the kind that its exit status names.
     """
-    if status in _BY_CODE:
-        raise _BY_CODE[status](last(said))
+    if status in BY_CODE:
+        raise BY_CODE[status](last(said))
     if status != 0:
         line = Line("advice", advice.NOTE, f"no advice on this pair: {last(said)}")
         return Advice({}, (line,))
@@ -96,17 +92,6 @@ def check(plan: Plan, screen: Screen) -> Advice:
         )
     refuse(status, said, "the survey")
     return heard(plan, status, lambda: answer, said)
-
-
-def refuse(status: int, said: list[str], name: str) -> None:
-    """Raise what the exit status of a small program means, unless it has done its work."""
-    if status < 0:
-        ended = signal.Signals(-status).name
-        raise DiffrunError(f"{name} was ended by {ended}", f"last it said: {last(said)}")
-    if status in _BY_CODE:
-        raise _BY_CODE[status](last(said))
-    if status != 0:
-        raise DiffrunError(f"{name} ended with {status}: {last(said)}")
 
 
 def closing(found: Advice) -> str:

@@ -135,7 +135,8 @@ def _filters(frames: Sequence[Frame], folders: Sequence[Path]) -> list[str]:
     unknown = [at for at, name in enumerate(found) if name is None]
     if unknown:
         words = [word for at in unknown for word in ("--image", str(frames[at].path), frames[at].hdu or "")]
-        said = asked(local().command(Job(LOOK, tuple(words), tuple(frames[at].path for at in unknown))))
+        job = Job(LOOK, tuple(words), tuple(frames[at].path for at in unknown))
+        said = asked(local().command(job), "the look at the images")
         for at, name in zip(unknown, said, strict=True):
             found[at] = str(name)
     return [str(name) for name in found]
@@ -186,7 +187,7 @@ def _made(each: Preparation, screen: Screen) -> dict[str, Any]:
 def _make(each: Preparation, workshop: Path, screen: Screen) -> None:
     stage, before = f"prepare the {each.side}", time.monotonic()
     with screen.progress() as progress:
-        found = asked(local().command(each.job(workshop)), lambda: progress.running(stage))
+        found = asked(local().command(each.job(workshop)), "makeCalexp", lambda: progress.running(stage))
         progress.done(stage, time.monotonic() - before)
     names = sorted(str(path.relative_to(workshop)) for path in workshop.rglob("*") if path.is_file())
     files = [summed(workshop / name, name) for name in names]

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from diffrun import check
-from diffrun.advice import parse
+from diffrun.answers import asked
 from diffrun.display import Screen, clean, counted
 from diffrun.errors import DiffrunError
-from diffrun.runtimes import VISITS, Job, local, supervise
+from diffrun.runtimes import VISITS, Job, local
 
 #: Columns of the CSV: the keys of a row that hold one value each.
 _COLUMNS = (
@@ -138,12 +137,9 @@ def listing(
     given = {"filter": filter, "raft": raft, "sensor": sensor, "min-coverage": min_coverage}
     words += [word for name, value in given.items() if value is not None for word in (f"--{name}", value)]
     words += ["--with", str(companion)] if companion is not None else []
-    said: list[str] = []
     with screen.progress() as progress:
         command = local().command(Job(VISITS, tuple(words), (repository,)))
-        status, answer = supervise.ask(command, said.append, lambda: progress.running("look at the visits"))
-    check.refuse(status, said, "the list of visits")
-    found = parse(answer)
+        found = asked(command, "the list of visits", lambda: progress.running("look at the visits"))
     try:
         return Listing(list(found["visits"]), [str(text) for text in found["skipped"]], companion)
     except (KeyError, TypeError):

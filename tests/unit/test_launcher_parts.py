@@ -16,10 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from diffrun import advice, closing
+from diffrun.answers import asked
 from diffrun.claim import claimed, occupied
 from diffrun.display import Screen, clean, counted, duration
 from diffrun.enginelog import Listener
-from diffrun.errors import DiffrunError, OutputError
+from diffrun.errors import DataError, DiffrunError, OutputError
 from diffrun.runtimes import Command, Job
 from diffrun.runtimes.native import Native
 from diffrun.runtimes.supervise import ask, follow
@@ -222,6 +223,21 @@ def test_lines_come_as_they_are_said_and_the_status_is_told() -> None:
     assert lines == ["out", "err", "end"]
     status, answer = ask(python(code), lines.append)
     assert (status, answer, lines[3:]) == (7, "out\n", ["err", "end"])
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "words"),
+    [
+        ("print('x: no star', file=sys.stderr); sys.exit(4)", DataError, "no star"),
+        ("sys.exit('no such key')", DiffrunError, "x ended with 1: no such key"),
+        ("os.kill(os.getpid(), 9)", DiffrunError, "x was ended by SIGKILL; last it said: it said nothing"),
+        ("print('{')", DiffrunError, "x gave no JSON; it said: it said nothing"),
+    ],
+)
+def test_a_program_that_does_not_answer(code: str, kind: type[DiffrunError], words: str) -> None:
+    with pytest.raises(DiffrunError) as refused:
+        asked(python(f"import os, sys; {code}"), "x")
+    assert (type(refused.value), str(refused.value)) == (kind, words)
 
 
 def test_a_line_without_end_is_handed_on_in_pieces() -> None:
