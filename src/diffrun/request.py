@@ -18,7 +18,7 @@ from diffrun.repository.dataid import parse_filter, parse_raft, parse_sensor, pa
 LIMITS = {
     "min_coverage": (1.0, False),
     "min_stars": (10_000.0, True),
-    "max_offset": (10_000.0, False),
+    "max_offset": (20.0, False),  # farther the engine does not move a template
     "max_noise": (1e9, False),
     "max_memory": (1e6, False),
 }
