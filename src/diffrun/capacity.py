@@ -77,8 +77,7 @@ def _memory(needed: float, at_once: int, limit: float | None) -> Line:
 
 
 def _disk(needed: float, output: Path) -> Line:
-    place = next(each for each in (output, *output.parents) if each.is_dir())
-    free = shutil.disk_usage(place).free
+    place, free = room(output)
     seen = f"about {_size(needed)} below {place}, {_size(free)} free"
     remedy = "make room, or give another --output"
     if free < _TOO_SMALL * needed:
@@ -88,6 +87,12 @@ def _disk(needed: float, output: Path) -> Line:
 
 def _size(amount: float) -> str:
     return f"{amount / _GIB:.1f} GiB" if amount >= _GIB else f"{amount / _MIB:.0f} MiB"
+
+
+def room(folder: Path) -> tuple[Path, int]:
+    """The nearest folder that is there already, of one that may not be, and the bytes that are free there."""
+    place = next(each for each in (folder, *folder.parents) if each.is_dir())
+    return place, shutil.disk_usage(place).free
 
 
 def total_memory() -> float | None:

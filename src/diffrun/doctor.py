@@ -14,6 +14,7 @@ from typing import Any
 
 import diffrun
 from diffrun import settings
+from diffrun.capacity import room, total_memory
 from diffrun.display import clean
 from diffrun.errors import DiffrunError
 from diffrun.request import Request
@@ -85,10 +86,10 @@ def _machine() -> Finding:
 
 
 def _memory() -> Finding:
-    try:
-        gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    except (ValueError, OSError):
+    total = total_memory()
+    if total is None:
         return Finding("memory", True, "unknown")
+    gib = total / 2**30
     return Finding("memory", gib >= _NEEDED_GIB, f"{gib:.1f} GiB (a full sensor needs {_NEEDED_GIB:.0f})")
 
 
@@ -116,11 +117,10 @@ def _settings(environment: Mapping[str, str] | None) -> list[Finding]:
 
 
 def _room(folder: Path) -> Finding:
-    place = next(each for each in (folder, *folder.parents) if each.is_dir())
-    free = shutil.disk_usage(place).free / 2**30
+    place, free = room(folder)
     writable = os.access(place, os.W_OK | os.X_OK)
-    seen = f"{folder}, {free:.1f} GiB free" + ("" if writable else ", but you may not write there")
-    return Finding("output", writable and free > 1, seen)
+    seen = f"{folder}, {free / 2**30:.1f} GiB free" + ("" if writable else ", but you may not write there")
+    return Finding("output", writable and free > 2**30, seen)
 
 
 def _libraries() -> Finding:
