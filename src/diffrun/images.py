@@ -18,10 +18,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import diffrun
+from diffrun import settings
 from diffrun.errors import DataError, DiffrunError, UsageError
 from diffrun.files.atomic import write_bytes
 from diffrun.outputs import check as check_outputs
 from diffrun.repository.dataid import DataId
+from diffrun.request import Request
 from diffrun.runtimes import ENGINE, Job, choose, local, resolve, supervise
 from diffrun.runtimes.image import NAMES, Image, locks
 from diffrun.sites import config_folder
@@ -226,7 +228,9 @@ class _Trial:
     def shows(self) -> str:
         """Its configuration, with the reference catalogue out of it; and first the pair that is read here."""
         pair = self.folder / "pair"
-        supervise.ask(local().command(Job("diffrun.twinkles.cutout", (str(pair),))), lambda _: None)
+        cache = settings.resolve(Request(science=0, template=0)).cache.value
+        words = (str(pair), str(cache))
+        supervise.ask(local().command(Job("diffrun.twinkles.cutout", words)), lambda _: None)
         answer = self._call(str(pair), "--show", "config")
         if "config.kernelSourcesFromRef=False" not in answer:
             raise DataError(

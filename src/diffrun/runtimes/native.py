@@ -13,7 +13,7 @@ import diffrun
 from diffrun.runtimes import Command, Job
 
 #: The variables that pass from the host to the program; none of them can change a product.
-PASSED = ("HOME", "TMPDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "NUMBA_CACHE_DIR", "DIFFRUN_CACHE")
+PASSED = ("HOME", "TMPDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "NUMBA_CACHE_DIR")
 FIXED = {"LC_ALL": "C.UTF-8", "PATH": "/usr/bin:/bin", "TZ": "UTC"}
 
 

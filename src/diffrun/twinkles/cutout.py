@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Two 256-pixel cutouts of the subset, to try a program with: ``python -m diffrun.twinkles.cutout ROOT``.
+"""Two 256-pixel cutouts of the subset, to try a program: ``python -m diffrun.twinkles.cutout ROOT [CACHE]``.
 
 They come without the background models: a program is to be told not to add them back.
 """
@@ -60,4 +60,4 @@ def _within(sources: Catalog, exposure: Exposure) -> Catalog:
 
 
 if __name__ == "__main__":
-    write(Path(sys.argv[1]))
+    write(*map(Path, sys.argv[1:]))
