@@ -11,8 +11,7 @@ from diffrun import advice, capacity, preparation
 from diffrun.advice import Line
 from diffrun.answers import BY_CODE, last, refuse
 from diffrun.display import Screen, counted
-from diffrun.plan import Plan
-from diffrun.repository.dataid import DataId
+from diffrun.plan import Plan, id_words
 from diffrun.runtimes import SURVEY, Job, local, supervise
 
 
@@ -47,8 +46,8 @@ class Advice:
 
 def job(plan: Plan) -> Job:
     """The call of the program that looks at both visits: at the first sensor, where there are several."""
-    words = [str(plan.repository), "--science", *_words(plan.science[0])]
-    words += ["--template", *_words(plan.template[0])]
+    words = [str(plan.repository), "--science", *id_words(plan.science[0].as_dict())]
+    words += ["--template", *id_words(plan.template[0].as_dict())]
     for item in plan.configfiles[1:]:  # without the recipe's own, which it knows
         words += ["--configfile", str(item.path)]
     words += [word for override in plan.config for word in ("--config", override)]
@@ -101,7 +100,3 @@ def closing(found: Advice) -> str:
         return f"stop: {counted(number, 'line')} above must be seen to first"
     notes = f"with {counted(number, 'note')}" if found.verdict == advice.NOTE else "all is well"
     return f"this pair can be subtracted, {notes}"
-
-
-def _words(data_id: DataId) -> tuple[str, ...]:
-    return tuple(f"{key}={value}" for key, value in data_id.as_dict().items())

@@ -82,7 +82,7 @@ def check_pair(
     **_: Any,
 ) -> None:
     """What a run would say before the work: seeing, overlap, depth, stars, time, memory; ok, note or stop."""
-    from diffrun import check, launch, plan, settings
+    from diffrun import advice, check, launch, plan, settings
     from diffrun.errors import AdviceError
 
     request = Request.parse(context.params)
@@ -97,7 +97,7 @@ def check_pair(
         found.show(screen)
         screen.line()
         screen.line(check.closing(found))
-    if found.verdict == "stop":
+    if found.verdict == advice.STOP:
         raise typer.Exit(AdviceError.exit_code)
 
 

@@ -73,11 +73,7 @@ def examine(folder: Path, science: Sequence[DataId], repository: Path) -> tuple[
         names.append(name)
         if len(names) > _FILES_EACH * (1 + len(science)):
             raise OutputError(f"the engine left more than {len(names) - 1} files", "see its lines with -v")
-    missing = next((name for name in _expected(folder, science) if name not in names), None)
-    if missing:
-        raise OutputError(
-            f"the engine ended without an error, but {missing} is missing", "see its lines with -v"
-        )
+    _refuse_missing(folder, science, names)
     mask = os.umask(0)
     os.umask(mask)
     for name in {*names, *(str(each) for path in names for each in Path(path).parents if each.name)}:
@@ -125,11 +121,7 @@ def check(folder: Path, science: Iterable[DataId], names: Iterable[str] | None =
     from diffrun.files.fits import check as check_fits  # loads numpy: not before it is needed
 
     science, names = tuple(science), list(_walk(folder) if names is None else names)
-    for name in _expected(folder, science):
-        if name not in names:
-            raise OutputError(
-                f"the engine ended without an error, but {name} is missing", "see its lines with -v"
-            )
+    _refuse_missing(folder, science, names)
     for name in names:
         if name.endswith(".fits"):
             try:
@@ -220,6 +212,14 @@ def prefix(folder: Path) -> str:
     raise OutputError(
         "the engine ended without an error, but wrote no configuration", "see its lines with -v"
     )
+
+
+def _refuse_missing(folder: Path, science: Iterable[DataId], names: Sequence[str]) -> None:
+    missing = next((name for name in _expected(folder, science) if name not in names), None)
+    if missing:
+        raise OutputError(
+            f"the engine ended without an error, but {missing} is missing", "see its lines with -v"
+        )
 
 
 def _expected(folder: Path, science: Iterable[DataId]) -> Iterator[str]:

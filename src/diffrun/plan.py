@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,9 +110,9 @@ class Plan:
         """The engine's call that writes into ``output``."""
         words = [str(self.repository)]
         for data_id in self.science:
-            words += ["--id", *_words(data_id.as_dict())]
+            words += ["--id", *id_words(data_id.as_dict())]
         for keys in _templates(self.template):
-            words += ["--templateId", *_words(keys)]
+            words += ["--templateId", *id_words(keys)]
         words += ["--output", str(output)]
         words += [word for item in self.configfiles for word in ("--configfile", str(item.path))]
         words += [word for override in self.config for word in ("--config", override)]
@@ -142,7 +142,8 @@ class Plan:
         return "\n".join((*first, str(main)))
 
 
-def _words(keys: dict[str, Any]) -> list[str]:
+def id_words(keys: Mapping[str, Any]) -> list[str]:
+    """A data id as the programs take it: ``visit=230 filter=r raft=2,2 sensor=1,1``."""
     return [f"{key}={value}" for key, value in keys.items()]
 
 

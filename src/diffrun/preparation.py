@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -156,11 +156,7 @@ def prepare(both: Sequence[Preparation], repository: Path, screen: Screen) -> di
             if not (repository / paths.relative("calexp", each.data_id)).is_file():
                 raise OutputError(f"{repository} is damaged", "remove it: it is made anew")
     else:
-        with claimed(repository, lambda: None, _REMEDY) as workshop:
-            if workshop is not None:
-                with explained(repository, _REMEDY):
-                    _link(both, workshop)
-                    publish(workshop, repository)
+        _keep(repository, lambda workshop: _link(both, workshop))
     return made
 
 
@@ -169,11 +165,7 @@ def _made(each: Preparation, screen: Screen) -> dict[str, Any]:
     before = occupied(each.folder)
     if not before:
         waiting = f"another run prepares {each.frame.path.name}: waiting"
-        with claimed(each.folder, lambda: screen.line(waiting), _REMEDY) as workshop:
-            if workshop is not None:
-                with explained(each.folder, _REMEDY):
-                    _make(each, workshop, screen)
-                    publish(workshop, each.folder)
+        _keep(each.folder, lambda workshop: _make(each, workshop, screen), lambda: screen.line(waiting))
     found = facts(each.folder)
     _refuse_changed(each.folder, found)
     psf = found.get("psf", {})
@@ -182,6 +174,15 @@ def _made(each: Preparation, screen: Screen) -> dict[str, Any]:
     for note in found.get("notes", []):
         screen.fact("note", f"{each.side}: {note}")
     return found
+
+
+def _keep(folder: Path, make: Callable[[Path], None], on_wait: Callable[[], None] = lambda: None) -> None:
+    """Make a folder of the cache, whole, unless another run has made it meanwhile."""
+    with claimed(folder, on_wait, _REMEDY) as workshop:
+        if workshop is not None:
+            with explained(folder, _REMEDY):
+                make(workshop)
+                publish(workshop, folder)
 
 
 def _make(each: Preparation, workshop: Path, screen: Screen) -> None:

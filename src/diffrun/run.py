@@ -17,8 +17,8 @@ from diffrun.display import Screen, clean, counted
 from diffrun.enginelog import Listener
 from diffrun.errors import ConfigError, DataError, DiffrunError, OutputError, RepositoryError
 from diffrun.inputs import summing
-from diffrun.plan import Plan
-from diffrun.repository.dataid import DataId, short_name
+from diffrun.plan import Plan, id_words
+from diffrun.repository.dataid import short_name
 from diffrun.runtimes import REPORT, Job, choose, local, supervise
 from diffrun.settings import Settings
 
@@ -137,8 +137,8 @@ class Run:
 
     def report_job(self, number: int) -> Job:
         """The call of the program that reports on one of the sensors, when it is told that all is written."""
-        ids = ("--science", *_words(self.plan.science[number]))
-        ids += ("--template", *_words(self.plan.template[number]))
+        ids = ("--science", *id_words(self.plan.science[number].as_dict()))
+        ids += ("--template", *id_words(self.plan.template[number].as_dict()))
         words = (str(self.workshop), *ids, "--prefix", "-", f"--suffix={self.suffix(number)}")
         if self.plan.prepare:  # no name begins with a dash
             words += ("--names", *(each.frame.name for each in self.plan.prepare))
@@ -219,7 +219,3 @@ def _failure(status: int, listener: Listener, cause: str) -> DiffrunError:
     if status == _KILLED:
         return DiffrunError("the engine was killed in its container", "most often it wants more memory")
     return DiffrunError(f"the engine ended with {status}: {cause}", SEE_LOG)
-
-
-def _words(data_id: DataId) -> tuple[str, ...]:
-    return tuple(f"{key}={value}" for key, value in data_id.as_dict().items())
