@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from diffrun import capacity
+from diffrun.engine.overlap import LARGEST_OFFSET
 from diffrun.errors import AdviceError, UsageError
 from diffrun.request import LIMITS, limit
 
@@ -119,6 +120,13 @@ def test_limits_are_plain_numbers(text: str) -> None:
     for name in LIMITS:
         with pytest.raises(UsageError, match="is not understood"):
             limit(name, text)
+
+
+def test_no_offset_is_accepted_that_the_engine_would_refuse() -> None:
+    most = f"{LARGEST_OFFSET:g}"
+    assert limit("max_offset", most) == most
+    with pytest.raises(UsageError, match=f"from 0 to {most}$"):
+        limit("max_offset", f"{most}.1")
 
 
 def test_this_machine_has_memory() -> None:
