@@ -10,6 +10,7 @@ import os
 import random
 import signal
 import subprocess
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,6 +48,26 @@ def prepare(place: Path, pairs: int) -> None:
     make_repository(place / "repo", [(visit, "r") for visit in (*visits, TEMPLATE)])
     lines = [f"{visit},{TEMPLATE}\n" for visit in (*visits, NOT_THERE)]
     (place / "pairs.csv").write_text("science,template\n" + "".join(lines))
+
+
+def begun(at: Desk, out: Path, *more: str) -> subprocess.Popen[str]:
+    """The command, the same each time."""
+    words = ["--pairs", str(at.place / "pairs.csv"), "--repo", str(at.place / "repo"), "--output", str(out)]
+    return at.begin("campaign", "run", *words, "--workers", "2", *more)
+
+
+def processes(at: Desk) -> list[str]:
+    """Command lines with the desk's source tree or folder in them or in their environment."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            told = (path / "cmdline").read_bytes() + (path / "environ").read_bytes()
+            state = (path / "stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            continue
+        if os.fsencode(at.place) in told and int(path.name) != os.getpid() and state != "Z":
+            found.append(f"{path.name} {told[:200]!r}")
+    return found
 
 
 def family(pid: int) -> list[int]:
@@ -87,6 +108,23 @@ def ledger(out: Path) -> Iterator[dict[str, Any]]:
     for line in path.read_bytes().splitlines() if path.exists() else ():
         with contextlib.suppress(ValueError):  # cut short by the full disk
             yield json.loads(line)
+
+
+def states(out: Path) -> Counter[str]:
+    """How often the ledger says what."""
+    return Counter(each["state"] for each in ledger(out))
+
+
+def works(driver: subprocess.Popen[str], out: Path) -> None:
+    """Wait until the driver has got something done, or has ended."""
+    before, end = states(out)["done"], time.monotonic() + 120
+    while driver.poll() is None and states(out)["done"] == before and time.monotonic() < end:
+        time.sleep(0.1)
+
+
+def begun_again(out: Path, pairs: int) -> int:
+    """How often a pair was begun in vain, as what did it was killed or had no room."""
+    return states(out)["started"] - (pairs + 1)
 
 
 def expected(repo: Path, visit: int) -> dict[str, bytes]:

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -194,10 +195,11 @@ class Cluster:
         return subprocess.run(argv, env=self.environment, capture_output=True, text=True, timeout=120)
 
     def wait_for(self, condition: Callable[[], bool], seconds: float = 60) -> None:
-        end = time.monotonic() + seconds
-        while not condition():
-            assert time.monotonic() < end, f"waited too long: {self.tail()}"
-            time.sleep(0.05)
+        wait_for(condition, seconds, self.tail)
+
+    def idle(self) -> bool:
+        """Whether no job waits or runs."""
+        return not self.run("squeue", "--noheader").stdout.strip()
 
     def tail(self) -> str:
         """What the daemons said last."""
@@ -255,20 +257,24 @@ def _alive(pid: int) -> bool:
         return False
 
 
+def wait_for(condition: Callable[[], bool], seconds: float = 60, told: Callable[[], str] = str) -> None:
+    """Wait until something holds; an assertion fails if it does not come true in time."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"waited too long: {told()}"
+        time.sleep(0.05)
+
+
 def as_user(
     argv: Sequence[str], environment: dict[str, str], timeout: float = 120
 ) -> subprocess.CompletedProcess[str]:
     """Run something as the ordinary user."""
-    user = pwd.getpwnam(USER)
     return subprocess.run(
-        argv,
-        env=environment,
-        user=user.pw_uid,
-        group=user.pw_gid,
-        extra_groups=[],
-        umask=0o022,
-        cwd="/",
-        capture_output=True,
-        text=True,
-        timeout=timeout,
+        argv, env=environment, capture_output=True, text=True, timeout=timeout, **of_the_user()
     )
+
+
+def of_the_user() -> dict[str, Any]:
+    """What makes a process the ordinary user's."""
+    user = pwd.getpwnam(USER)
+    return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": [], "umask": 0o022, "cwd": "/"}

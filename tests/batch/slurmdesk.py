@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import pwd
 import sqlite3
 import subprocess
@@ -12,9 +13,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
-from slurmcluster import USER, Cluster, as_user, need
+from slurmcluster import USER, Cluster, as_user, need, of_the_user
 
 VISITS = ((230, "r"), (250, "g"), (195529, "r"))
 
@@ -59,6 +61,18 @@ class Desk:
             [sys.executable, *line], env=self.environment | more, capture_output=True, text=True, timeout=60
         )
 
+    def begin(self, *words: str, **more: str) -> subprocess.Popen[str]:
+        """``diffrun WORDS``, which goes on."""
+        python, whose = (interpreter(), of_the_user()) if self.cluster else (sys.executable, {})
+        return subprocess.Popen(
+            [python, "-m", "diffrun.cli", *words],
+            env=self.environment | more,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            **whose,
+        )
+
     def submit(self, *words: str, name: str = "run", **more: str) -> subprocess.CompletedProcess[str]:
         """``diffrun submit`` of visit 230 minus 195529."""
         visits = ["--science", "230", "--template", "195529", "--repo", str(self.place / "repo")]
@@ -73,6 +87,10 @@ class Desk:
         """One line for each start of the engine."""
         path = self.place / "starts"
         return path.read_text().splitlines() if path.exists() else []
+
+    def ledger(self) -> list[dict[str, Any]]:
+        """What happened to each pair of the campaign in ``out``."""
+        return [json.loads(line) for line in (self.place / "out/ledger.jsonl").read_text().splitlines()]
 
     def leftovers(self) -> list[str]:
         """What lies beside the run folders that a dead run would leave."""

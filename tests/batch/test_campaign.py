@@ -5,18 +5,15 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import shutil
 import signal
 import subprocess
-import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pyarrow.parquet as arrow
 import pytest
+from killing import processes
+from slurmcluster import wait_for
 from slurmdesk import Desk, desk
 
 WORDS = ("--science", "230^250", "--template", "195529")
@@ -32,28 +29,14 @@ def words(at: Desk, *more: str) -> list[str]:
     return [*WORDS, "--repo", str(at.place / "repo"), "--output", str(at.place / "out"), *more]
 
 
-def ledger(at: Desk) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (at.place / "out/ledger.jsonl").read_text().splitlines()]
-
-
 def products(at: Desk) -> dict[str, bytes]:
     root = at.place / "out" / "runs"
     return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*-S11.*")}
 
 
-def wait_for(true: Callable[[], bool]) -> None:
-    end = time.monotonic() + 60
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.05)
-
-
 def begun(at: Desk, *more: str) -> subprocess.Popen[str]:
     """A campaign whose engine is at work."""
-    line = [sys.executable, "-m", "diffrun.cli", "campaign", "run", *words(at, *more)]
-    child = subprocess.Popen(
-        line, env=at.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    child = at.begin("campaign", "run", *words(at, *more))
     wait_for(lambda: len(at.starts()) == 2)
     return child
 
@@ -69,7 +52,7 @@ def test_done_once_and_again_only_what_is_gone(at_home: Desk) -> None:
     before = products(at_home)
     assert len(before) == 8
     assert at_home.diffrun("campaign", "run", *words(at_home)).returncode == 0
-    assert len(at_home.starts()) == 2 and len(ledger(at_home)) == 4
+    assert len(at_home.starts()) == 2 and len(at_home.ledger()) == 4
     shutil.rmtree(at_home.place / "out/runs/230-195529")
     again = at_home.diffrun("campaign", "run", *words(at_home))
     assert "230-195529 is done again: its run folder is gone, or is of another plan" in again.stdout
@@ -109,11 +92,11 @@ def test_failures_by_cause(at_home: Desk) -> None:
     assert (summary["pairs"], summary["done"], summary["left"]) == (2, 1, 0)
     assert [(each["pair"], each["cause"]) for each in summary["failed"]] == [("231-195529", "not there")]
     assert "no visit 231" in summary["failed"][0]["message"]
-    lines = len(ledger(at_home))
+    lines = len(at_home.ledger())
     assert at_home.diffrun("campaign", "run", *asked).returncode == 1
-    assert len(ledger(at_home)) == lines
+    assert len(at_home.ledger()) == lines
     assert at_home.diffrun("campaign", "run", *asked, "--again").returncode == 1
-    assert len(ledger(at_home)) == lines + 2
+    assert len(at_home.ledger()) == lines + 2
     status = at_home.diffrun("campaign", "status", str(at_home.place / "out"))
     assert "2 pairs: 1 done, 1 failed (1 not there), 0 left" in status.stdout
 
@@ -124,7 +107,7 @@ def test_stopped_it_says_how_to_go_on(at_home: Desk) -> None:
     out, _ = child.communicate(timeout=60)
     assert child.returncode == 130
     assert "stopped with 0 done and 2 left; the same command goes on from there" in out
-    assert [each["cause"] for each in ledger(at_home)[2:]] == ["stopped", "stopped"]
+    assert [each["cause"] for each in at_home.ledger()[2:]] == ["stopped", "stopped"]
     assert not list((at_home.place / "out/runs").iterdir())
     (at_home.place / "gate").touch()
     done = at_home.diffrun("campaign", "run", *words(at_home, "-c", "standin=gate"))
@@ -135,27 +118,15 @@ def test_killed_it_leaves_no_child_and_goes_on(at_home: Desk) -> None:
     child = begun(at_home, "--workers", "2", "-c", "standin=gate")
     second = at_home.diffrun("campaign", "run", *words(at_home, "-c", "standin=gate"))
     assert second.returncode == 5 and "another command works on" in second.stderr
+    assert len(processes(at_home)) >= 5  # the command, two of its children, the engine of each
     child.kill()
     child.communicate()
-    wait_for(lambda: not at_work(at_home))
+    wait_for(lambda: not processes(at_home))
     (at_home.place / "gate").touch()
     done = at_home.diffrun("campaign", "run", *words(at_home, "-c", "standin=gate"))
     assert done.returncode == 0 and "and did not end" in done.stdout
     names = sorted(path.name for path in (at_home.place / "out/runs").iterdir())
     assert names == ["230-195529", "250-195529"]
-
-
-def at_work(at: Desk) -> list[str]:
-    """Processes that have the desk on their command line."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            line = path.read_bytes()
-        except OSError:
-            continue
-        if os.fsencode(at.place) in line and b"diffrun" in line and int(path.parent.name) != os.getpid():
-            found.append(line.decode())
-    return found
 
 
 def test_another_recipe_is_another_campaign(at_home: Desk) -> None:

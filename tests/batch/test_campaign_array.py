@@ -36,15 +36,6 @@ def words(at: Desk, *more: str) -> list[str]:
     ]
 
 
-def idle(at: Desk) -> bool:
-    assert at.cluster
-    return not at.cluster.run("squeue", "--noheader").stdout.strip()
-
-
-def ledger(at: Desk) -> list[dict[str, str]]:
-    return [json.loads(line) for line in (at.place / "out/ledger.jsonl").read_text().splitlines()]
-
-
 def test_an_array_does_each_pair_once(at_slurm: Desk) -> None:
     assert at_slurm.cluster
     submitted = at_slurm.diffrun(*words(at_slurm, "-c", "standin=gate", "--at-a-time", "1"))
@@ -56,13 +47,13 @@ def test_an_array_does_each_pair_once(at_slurm: Desk) -> None:
     assert second.returncode == 7 and "waits or runs: nothing more was submitted" in second.stderr
     assert len(at_slurm.starts()) == 1
     (at_slurm.place / "gate").touch()
-    at_slurm.cluster.wait_for(lambda: idle(at_slurm))
+    at_slurm.cluster.wait_for(at_slurm.cluster.idle)
     status = at_slurm.diffrun("campaign", "status", str(at_slurm.place / "out"))
     assert "2 pairs: 2 done, 0 left" in status.stdout, logs(at_slurm)
-    assert [each["state"] for each in ledger(at_slurm)] == ["started", "done"] * 2
-    assert all(" job " in each["by"] for each in ledger(at_slurm))
+    assert [each["state"] for each in at_slurm.ledger()] == ["started", "done"] * 2
+    assert all(" job " in each["by"] for each in at_slurm.ledger())
     again = at_slurm.diffrun(*words(at_slurm, "-c", "standin=gate"))
-    assert again.returncode == 0 and "2 done, 0 left" in again.stdout and idle(at_slurm)
+    assert again.returncode == 0 and "2 done, 0 left" in again.stdout and at_slurm.cluster.idle()
 
 
 def test_an_array_enters_an_image(at_slurm: Desk) -> None:
@@ -71,15 +62,16 @@ def test_an_array_enters_an_image(at_slurm: Desk) -> None:
     submitted = at_slurm.diffrun(*words(at_slurm, *more), **variables)
     assert submitted.returncode == 0, submitted.stderr
     assert f"--image id:{IDENTITY}" in (at_slurm.place / "out/array/out.sbatch").read_text()
-    at_slurm.cluster.wait_for(lambda: idle(at_slurm))
-    assert [each["state"] for each in ledger(at_slurm)].count("done") == 2, logs(at_slurm)
+    at_slurm.cluster.wait_for(at_slurm.cluster.idle)
+    assert [each["state"] for each in at_slurm.ledger()].count("done") == 2, logs(at_slurm)
     record = json.loads((at_slurm.place / "out/runs/250-195529/record.json").read_text())
     assert record["plan"]["container"]["id"] == f"sha256:{IDENTITY}"
 
 
 def test_a_rejected_array_is_a_failure(at_slurm: Desk) -> None:
+    assert at_slurm.cluster
     done = at_slurm.diffrun(*words(at_slurm, "--partition", "nonesuch"))
-    assert done.returncode == 7 and "invalid partition" in done.stderr and idle(at_slurm)
+    assert done.returncode == 7 and "invalid partition" in done.stderr and at_slurm.cluster.idle()
     assert not (at_slurm.place / "out/ledger.jsonl").exists()
 
 
@@ -90,11 +82,11 @@ def test_a_cancelled_array_goes_on(at_slurm: Desk) -> None:
     at_slurm.cluster.wait_for(lambda: len(at_slurm.starts()) == 2)
     job = submitted.stdout.split()[-1]
     assert at_slurm.cluster.run("scancel", job).returncode == 0
-    at_slurm.cluster.wait_for(lambda: idle(at_slurm))
+    at_slurm.cluster.wait_for(at_slurm.cluster.idle)
     (at_slurm.place / "gate").touch()
     again = at_slurm.diffrun(*words(at_slurm, "-c", "standin=gate"))
     assert again.returncode == 0 and "is done again: " in again.stdout
-    at_slurm.cluster.wait_for(lambda: idle(at_slurm))
+    at_slurm.cluster.wait_for(at_slurm.cluster.idle)
     assert sorted(path.name for path in (at_slurm.place / "out/runs").iterdir()) == [
         "230-195529",
         "250-195529",
@@ -114,7 +106,7 @@ def test_there_are_no_more_tasks_than_an_array_may_have(at_slurm: Desk) -> None:
     assert "#SBATCH --array=0-550%1\n" in (at_slurm.place / "out/array/out.sbatch").read_text()
     lists = sorted((at_slurm.place / "out/array/lists-1").iterdir())
     assert len(lists) == 551 and len(lists[0].read_text().splitlines()) == 3
-    at_slurm.cluster.wait_for(lambda: idle(at_slurm))
+    at_slurm.cluster.wait_for(at_slurm.cluster.idle)
 
 
 def logs(at: Desk) -> str:

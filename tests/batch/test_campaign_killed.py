@@ -9,22 +9,13 @@ from __future__ import annotations
 import contextlib
 import random
 import subprocess
-import sys
 import time
 from pathlib import Path
 
-from killing import all_is_there, fill, kill_one, mounted, number, prepare
+from killing import all_is_there, begun, begun_again, fill, kill_one, mounted, number, prepare, works
 from slurmdesk import Desk
 
 PAIRS, KILLS = number("DIFFRUN_KILL_PAIRS", 14), number("DIFFRUN_KILLS", 8)
-
-
-def begun(at: Desk, out: Path) -> subprocess.Popen[str]:
-    words = ["--pairs", str(at.place / "pairs.csv"), "--repo", str(at.place / "repo"), "--output", str(out)]
-    line = [sys.executable, "-m", "diffrun.cli", "campaign", "run", *words, "--workers", "2"]
-    return subprocess.Popen(
-        line, env=at.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
 
 
 def test_each_pair_is_done_once_or_named(batch_source: Path, tmp_path: Path) -> None:
@@ -33,9 +24,11 @@ def test_each_pair_is_done_once_or_named(batch_source: Path, tmp_path: Path) -> 
     with mounted(tmp_path / "disk", 4 + PAIRS // 8) as disk:
         out = disk / "out"
         driver = begun(at, out)
-        for kill in range(KILLS):
-            time.sleep(chance.uniform(0.5, 2.0))
-            if kill == KILLS // 2:
+        for turn in range(KILLS):
+            if turn % 2:
+                works(driver, out)
+            time.sleep(chance.uniform(0.1, 0.8))
+            if turn == KILLS // 2:
                 filler = fill(disk)
                 time.sleep(1.0)
                 filler.unlink()
@@ -50,3 +43,4 @@ def test_each_pair_is_done_once_or_named(batch_source: Path, tmp_path: Path) -> 
         assert last.returncode == 1 and not errors, errors
         assert f"{PAIRS + 1} pairs: {PAIRS} done, 1 failed (1 not there), 0 left" in told
         all_is_there(at, out, PAIRS)
+        assert begun_again(out, PAIRS) >= KILLS // 2

@@ -17,11 +17,24 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from killing import all_is_there, family, fill, kill, kill_one, ledger, mounted, number, prepare
+from killing import (
+    all_is_there,
+    begun,
+    begun_again,
+    family,
+    fill,
+    kill,
+    kill_one,
+    mounted,
+    number,
+    prepare,
+    works,
+)
 from slurmcluster import USER, Cluster
-from slurmdesk import Desk, interpreter
+from slurmdesk import Desk
 
 pytest.importorskip("parsl", reason="no Parsl: pip install 'diffrun[campaign]'")
+ON_NODES = ("--site", "slurm", "--executor", "slurm", "--time", "01:00:00")
 PAIRS, KILLS = number("DIFFRUN_KILL_PAIRS", 16), number("DIFFRUN_NODE_KILLS", 4)
 
 
@@ -35,27 +48,8 @@ def at(cluster: Cluster, batch_source: Path, open_place: Path, tmp_path: Path) -
     subprocess.run(["chown", "-R", f"{user.pw_uid}:{user.pw_gid}", str(place)], check=True)
     yield Desk(place, batch_source, cluster)
     cluster.run("scancel", f"--user={USER}")
-    cluster.wait_for(lambda: not cluster.run("squeue", "--noheader").stdout.strip())
+    cluster.wait_for(cluster.idle)
     cluster.wait_for(lambda: "idle" in cluster.run("sinfo", "-h", "-o", "%T").stdout)
-
-
-def begun(at: Desk, out: Path) -> subprocess.Popen[str]:
-    """The command, the same each time."""
-    user = pwd.getpwnam(USER)
-    words = ["--pairs", str(at.place / "pairs.csv"), "--repo", str(at.place / "repo"), "--output", str(out)]
-    words += ["--site", "slurm", "--executor", "slurm", "--workers", "2", "--time", "01:00:00"]
-    return subprocess.Popen(
-        [interpreter(), "-m", "diffrun.cli", "campaign", "run", *words],
-        env=at.environment,
-        user=user.pw_uid,
-        group=user.pw_gid,
-        extra_groups=[],
-        umask=0o022,
-        cwd="/",
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
 
 
 def on_the_node(at: Desk, driver: int) -> list[int]:
@@ -78,22 +72,11 @@ def lose_the_node(at: Desk, driver: int) -> None:
     at.cluster.daemon("slurmd")
 
 
-def done(out: Path) -> int:
-    return sum(each["state"] == "done" for each in ledger(out))
-
-
-def works(driver: subprocess.Popen[str], out: Path) -> None:
-    """Wait until the driver has got something done, or has ended."""
-    before, end = done(out), time.monotonic() + 120
-    while driver.poll() is None and done(out) == before and time.monotonic() < end:
-        time.sleep(0.1)
-
-
 def again(driver: subprocess.Popen[str], at: Desk, out: Path) -> subprocess.Popen[str]:
     """The driver, if it still lives after a while; else the same command again."""
     with contextlib.suppress(subprocess.TimeoutExpired):
         driver.communicate(timeout=1.0)
-        return begun(at, out)
+        return begun(at, out, *ON_NODES)
     return driver
 
 
@@ -101,7 +84,7 @@ def test_each_pair_is_done_once_though_nodes_are_lost(at: Desk) -> None:
     chance = random.Random(22)
     with mounted(at.place / "disk", 4 + PAIRS // 8) as disk:
         out = disk / "out"
-        driver = begun(at, out)
+        driver = begun(at, out, *ON_NODES)
         for turn in range(KILLS):
             works(driver, out)
             time.sleep(chance.uniform(0.0, 1.5))
@@ -118,9 +101,10 @@ def test_each_pair_is_done_once_though_nodes_are_lost(at: Desk) -> None:
                 kill_one(driver.pid, chance)
             driver = again(driver, at, out)
         driver.communicate(timeout=120 + 10 * PAIRS)
-        last = begun(at, out)
+        last = begun(at, out, *ON_NODES)
         told, errors = last.communicate(timeout=120 + 10 * PAIRS)
 
         assert last.returncode == 1 and not errors, errors
         assert f"{PAIRS + 1} pairs: {PAIRS} done, 1 failed (1 not there), 0 left" in told
         all_is_there(at, out, PAIRS)
+        assert begun_again(out, PAIRS) >= KILLS

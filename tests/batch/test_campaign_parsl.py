@@ -4,17 +4,13 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
+from killing import processes
 from shifterdesk import IDENTITY, at_shifter
+from slurmcluster import wait_for
 from slurmdesk import Desk, desk
 
 from diffrun.campaign import htex
@@ -27,46 +23,16 @@ def words(at: Desk, *more: str) -> list[str]:
     return ["campaign", "run", *visits, "--output", str(at.place / "out"), *more]
 
 
-def ledger(at: Desk) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (at.place / "out/ledger.jsonl").read_text().splitlines()]
-
-
-def wait_for(true: Callable[[], bool]) -> None:
-    end = time.monotonic() + 90
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.05)
-
-
-def processes(at: Desk) -> list[str]:
-    """Command lines with the desk's source tree or folder in them or in their environment."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*"):
-        try:
-            told = (path / "cmdline").read_bytes() + (path / "environ").read_bytes()
-            state = (path / "stat").read_text().rpartition(")")[2].split()[0]
-        except OSError:
-            continue
-        if os.fsencode(at.place) in told and int(path.name) != os.getpid() and state != "Z":
-            found.append(f"{path.name} {told[:200]!r}")
-    return found
-
-
 def test_killed_it_leaves_no_worker_and_goes_on(batch_source: Path, tmp_path: Path) -> None:
     at = desk(tmp_path, batch_source, None)
     line = words(at, "--executor", "parsl", "--workers", "2", "-c", "standin=gate")
-    driver = subprocess.Popen(
-        [sys.executable, "-m", "diffrun.cli", *line],
-        env={**at.environment, "PATH": "/usr/bin:/bin"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    wait_for(lambda: len(at.starts()) == 2)
+    driver = at.begin(*line, PATH="/usr/bin:/bin")
+    wait_for(lambda: len(at.starts()) == 2, 90)
+    assert len(processes(at)) >= 5
     driver.send_signal(signal.SIGKILL)
     driver.communicate()
-    wait_for(lambda: not processes(at))
-    assert [each["state"] for each in ledger(at)] == ["started", "started"]
+    wait_for(lambda: not processes(at), 90)
+    assert [each["state"] for each in at.ledger()] == ["started", "started"]
     (at.place / "gate").touch()
     done = at.diffrun(*line, PATH="/usr/bin:/bin")
     assert done.returncode == 0, done.stderr
@@ -88,7 +54,7 @@ def test_whole_nodes_of_slurm(at_slurm: Desk) -> None:
     done = at_slurm.diffrun(*line, **variables)
     assert done.returncode == 0, done.stderr + at_slurm.cluster.tail()
     assert "2 pairs: 2 done, 0 left" in done.stdout
-    ended = [each for each in ledger(at_slurm) if each["state"] == "done"]
+    ended = [each for each in at_slurm.ledger() if each["state"] == "done"]
     assert len(ended) == 2 and all(" job " in each["by"] for each in ended)
     place = at_slurm.place / "out" / htex.FOLDER
     script = next(path for path in place.glob("000/submit_scripts/*") if path.suffix[1:].isdecimal())
@@ -96,7 +62,7 @@ def test_whole_nodes_of_slurm(at_slurm: Desk) -> None:
     assert place.stat().st_mode & 0o077 == 0
     record = json.loads((at_slurm.place / "out/runs/230-195529/record.json").read_text())
     assert record["plan"]["container"]["id"] == f"sha256:{IDENTITY}"
-    at_slurm.cluster.wait_for(lambda: not at_slurm.cluster.run("squeue", "--noheader").stdout.strip())
+    at_slurm.cluster.wait_for(at_slurm.cluster.idle)
     again = at_slurm.diffrun(*line, **variables)
     assert again.returncode == 0 and "2 done, 0 left" in again.stdout
-    assert len(ledger(at_slurm)) == 4
+    assert len(at_slurm.ledger()) == 4
