@@ -194,7 +194,8 @@ def _submit(recipe: Recipe, standing: Standing, typed: dict[str, Any], at_once: 
         if found:
             needed = found.seconds * typed["chunk"] / at_once
             screen.line(f"a task of {typed['chunk']} pairs of one sensor takes about {duration(needed)}")
-        job, path = array.submit(recipe, now, wanted, at_once, typed["chunk"], typed["at_a_time"])
+        limits = typed["pair_time"], typed["chunk"], typed["at_a_time"]
+        job, path = array.submit(recipe, now, wanted, at_once, *limits)
     screen.fact("script", shown(path))
     screen.fact("job", job)
 

@@ -75,6 +75,15 @@ def test_a_rejected_array_is_a_failure(at_slurm: Desk) -> None:
     assert not (at_slurm.place / "out/ledger.jsonl").exists()
 
 
+def test_a_pair_of_an_array_may_take_so_long(at_slurm: Desk) -> None:
+    assert at_slurm.cluster
+    submitted = at_slurm.diffrun(*words(at_slurm, "-c", "standin=gate", "--pair-time", "1"))
+    assert submitted.returncode == 0, submitted.stderr
+    at_slurm.cluster.wait_for(at_slurm.cluster.idle)
+    ended = [each["cause"] for each in at_slurm.ledger() if each["state"] == "failed"]
+    assert ended == ["time limit", "time limit"], logs(at_slurm)
+
+
 def test_a_cancelled_array_goes_on(at_slurm: Desk) -> None:
     assert at_slurm.cluster
     submitted = at_slurm.diffrun(*words(at_slurm, "-c", "standin=gate"))

@@ -26,7 +26,13 @@ FOLDER = "array"
 
 
 def submit(
-    common: Recipe, standing: Standing, wanted: Resources, workers: int, chunk: int, at_a_time: int | None
+    common: Recipe,
+    standing: Standing,
+    wanted: Resources,
+    workers: int,
+    limit: int,
+    chunk: int,
+    at_a_time: int | None,
 ) -> tuple[str, Path]:
     """Write the lists and the script, and submit them.
 
@@ -39,6 +45,8 @@ def submit(
         Of one task.
     workers : `int`
         Pairs that one task does at a time, on as many processors.
+    limit : `int`
+        Seconds that one pair may take.
     chunk : `int`
         Pairs of one task, more if there would be too many tasks.
     at_a_time : `int`, optional
@@ -68,9 +76,10 @@ def submit(
     chunk = max(chunk, -(-len(todo) // slurm.largest_array()))
     lists = _lists(base.parent, todo, chunk)
     tasks = -(-len(todo) // chunk)
-    limit = f"%{at_a_time}" if at_a_time else ""
-    asked = [*script.resources_lines(wanted, base, workers), f"--array=0-{tasks - 1}{limit}"]
-    words = ["campaign", "task", str(lists), "--workers", str(workers), "--output", str(standing.folder)]
+    most = f"%{at_a_time}" if at_a_time else ""
+    asked = [*script.resources_lines(wanted, base, workers), f"--array=0-{tasks - 1}{most}"]
+    words = ["campaign", "task", str(lists), "--workers", str(workers), "--pair-time", str(limit)]
+    words += ["--output", str(standing.folder)]
     notes = (f"# diffrun {diffrun.__version__}, {len(todo)} pairs in {tasks} tasks; {lists.name} has them",)
     text = script.page(notes, asked, [*words, *common.words], common.variables())
     path = script.path(base)
@@ -93,9 +102,9 @@ def _lists(place: Path, todo: list[Request], chunk: int) -> Path:
     return lists
 
 
-def of_task(lists: Path, environment: Mapping[str, str] | None = None) -> tuple[Request, ...]:
+def of_task(lists: Path) -> tuple[Request, ...]:
     """The pairs of the task that this process is; `UsageError` if it is none."""
-    task = (os.environ if environment is None else environment).get("SLURM_ARRAY_TASK_ID", "")
+    task = os.environ.get("SLURM_ARRAY_TASK_ID", "")
     if not task.isdecimal():
         raise UsageError(
             "this is no task of a job array", "submit one: diffrun campaign run --executor array"

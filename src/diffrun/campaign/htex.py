@@ -112,15 +112,14 @@ class Sent:
     """A pair that was handed over."""
 
     def __init__(self, pair: Request, future: Future[Entry]) -> None:
-        self.pair, self._future, self._stopped = pair, future, False
+        self.pair, self._future = pair, future
 
     def over(self) -> bool:
         """Whether there is an answer."""
         return self._future.done()
 
     def stop(self) -> None:
-        """It ends with the workers."""
-        self._stopped = True
+        """Nothing to tell: it ends with the workers."""
 
     def end(self) -> None:
         """Nothing to wait for."""
