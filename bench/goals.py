@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from measures import BINS
+
 Numbers = dict[str, Any]
 
 
@@ -84,7 +86,7 @@ def _speed(results: dict[str, Any]) -> Iterator[str]:
 
 def _shares(numbers: Numbers) -> Numbers:
     """Found shares with their binomial errors, and the other errors that a count of changes brings."""
-    found, true = ([numbers[f"{word}_{b}"] for b in ("5-7", "7-10", "10+")] for word in ("found", "true"))
+    found, true = ([numbers[f"{word}_{b}"] for b in BINS] for word in ("found", "true"))
     judged = max(true[1] + true[2], 1)
     result: Numbers = {
         "pull_error": (2 * judged) ** -0.5,

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """What a campaign of very many pairs costs its driver: memory, ledger, time to go on after a kill.
 
-    .venv/bin/python bench/manypairs.py                       100,000 pairs, about an hour
-    .venv/bin/python bench/manypairs.py --pairs 2000          two minutes
+    .venv/bin/python bench/manypairs.py                       100,000 pairs, about half an hour
+    .venv/bin/python bench/manypairs.py --pairs 2000          half a minute
 
 ``diffrun campaign run`` is what users run, in a virtual environment of its own. The task is stubbed at the
 process boundary: the Python of that environment is a program that, asked for one pair, takes the time of a
@@ -75,10 +75,12 @@ class Bench:
 
     @property
     def out(self) -> Path:
+        """The campaign's folder."""
         return self.place / "campaign"
 
     @property
     def ledger(self) -> Path:
+        """Its ledger."""
         return self.out / "ledger.jsonl"
 
     def build(self, seconds: float) -> None:
@@ -110,7 +112,7 @@ class Bench:
         words += ["--output", str(self.out), "--executor", self.executor, "--workers", str(self.workers)]
         return self.command("run", *words)
 
-    def lines(self) -> int:
+    def written(self) -> int:
         """Bytes of the ledger."""
         return self.ledger.stat().st_size if self.ledger.exists() else 0
 
@@ -139,25 +141,31 @@ class Bench:
         child = self.run()
         self.watch(child, self.halfway, "first half")
         child.send_signal(signal.SIGKILL)
-        child.wait()
+        self.ended(child, -signal.SIGKILL)
         self.numbers["pairs a second"] = self.done() / (time.monotonic() - begun)
         self.tell()
         time.sleep(3.0)
-        before, begun = self.lines(), time.monotonic()
+        before, begun = self.written(), time.monotonic()
         child = self.run()
-        self.watch(child, lambda: self.lines() > before, "second half")
+        self.watch(child, lambda: self.written() > before, "second half")
         self.numbers["restart halfway until the first pair, s"] = time.monotonic() - begun
         self.watch(child, lambda: False, "second half")
-        if child.wait():
-            raise SystemExit((self.place / "log.txt").read_text()[-1000:])
+        self.ended(child, 0)
         self.tell()
         for name, start in (("all done, same command", self.run), ("status", self.status)):
             begun = time.monotonic()
-            self.watch(start(), lambda: False, name)
+            child = start()
+            self.watch(child, lambda: False, name)
+            self.ended(child, 0)
             self.numbers[f"{name}, s"] = time.monotonic() - begun
-        self.numbers["ledger, MiB"] = self.lines() / 2**20
+        self.numbers["ledger, MiB"] = self.written() / 2**20
         self.numbers["done"] = self.done()
         self.tell()
+
+    def ended(self, child: subprocess.Popen[bytes], status: int) -> None:
+        """Wait; `SystemExit` with its last words if it ends in another way."""
+        if child.wait() != status:
+            raise SystemExit((self.place / "log.txt").read_text()[-1000:])
 
     def tell(self) -> None:
         """Print what is new."""

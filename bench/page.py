@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 from goals import shortfalls
+from measures import BINS
 from peers import TITLES
 from stripe82 import RATIO, STACK
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "bench.md"
 BEGIN, END = "<!-- written by bench/run.py -->\n", "<!-- end of what bench/run.py writes -->\n"
-BINS = ("5-7", "7-10", "10+")
 NAMES = {"diffrun": "**diffrun**", "common": "diffrun, common detection", **TITLES}
 
 Numbers = dict[str, Any]
@@ -234,7 +234,7 @@ def _stripe82(n: Numbers) -> Lines:
             ["χ² at kernel stars", *(f"{of['star_chi2']:.3f}" for of in (n, STACK))],
             [f"kernel sum (stars: {RATIO})", *(f"{of['kernel_sum']:.4f}" for of in (n, STACK))],
             ["sources that are no dipole and touch no defect", *(f"{of['clean']:.0f}" for of in (n, STACK))],
-            ["planted sources found, of 40", *(f"{of['found']:.0f}" for of in (n, STACK))],
+            [f"planted sources found, of {n['planted']:.0f}", *(f"{of['found']:.0f}" for of in (n, STACK))],
             ["their fluxes", *(f"{_percent(of['flux'])} ± {100 * n['flux_error']:.1f}" for of in (n, STACK))],
         ],
     )  # fmt: skip

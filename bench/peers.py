@@ -26,6 +26,8 @@ from numpy.typing import NDArray
 from platformdirs import user_cache_path
 from subject import Sources, Subject, Truth
 
+from diffrun.capacity import free_memory
+
 PROGRAMS = Path(__file__).with_name("programs")
 #: A program's variable, and its names on the PATH.
 NAMES = {
@@ -157,20 +159,10 @@ def python_of(name: str) -> Path:
     return python
 
 
-def spare_memory() -> float:
-    """Bytes that a program can have here before others suffer; without end where the system does not say."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return float("inf")
-    found = dict(line.split(":", 1) for line in lines)
-    return 1024.0 * int(found["MemAvailable"].split()[0])
-
-
 def from_pip(name: str, pair: plain.Plain) -> tuple[Used, Subject]:
     """A package of `PIP` on the warped pair; its noise is said to be that of both frames."""
-    need, spare = NEEDS[name] * pair.science.image.size, spare_memory()
-    if need > spare:
+    need, spare = NEEDS[name] * pair.science.image.size, free_memory()
+    if spare is not None and need > spare:
         raise Failed(f"needs {need / 2**30:.0f} GiB of memory, {spare / 2**30:.0f} GiB are free")
     python = python_of(name)
     variables = {"OMP_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "2"}

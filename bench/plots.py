@@ -27,7 +27,6 @@ NAMES = {
     "diffrun": "diffrun", "chain": "SWarp, HOTPANTS, SExtractor", "stdpipe": "stdpipe ZOGY",
     "properimage": "properimage", "sfft": "SFFT (NumPy)", "ois": "ois",
 }  # fmt: skip
-BINS = ("5-7", "7-10", "10+")
 
 
 def differences(cutouts: Path, target: Path) -> None:

@@ -17,6 +17,7 @@ import engine
 import numpy as np
 import yaml
 from conditions import CONFIGURATIONS
+from measures import BINS
 from rich.console import Console
 from rich.table import Table
 from scipy.fft import rfft2
@@ -49,8 +50,8 @@ def measure(name: str, folder: Path) -> dict[str, float]:
     numbers = score(repository, output)
     numbers["cpu_above_imports"] = (min(r.cpu for r in runs) - bare.cpu) / units
     numbers["bytes_a_pixel"] = (runs[1].memory - bare.memory) / SIZE**2
-    for word in ("5-7", "7-10", "10+"):
-        numbers[f"lost_{word}"] = numbers[f"true_{word}"] - numbers[f"found_{word}"]
+    for name in BINS:
+        numbers[f"lost_{name}"] = numbers[f"true_{name}"] - numbers[f"found_{name}"]
     return numbers
 
 

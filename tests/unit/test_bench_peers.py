@@ -59,7 +59,7 @@ def test_a_program_is_named_by_its_variable(tmp_path, monkeypatch):
 
 
 def test_a_program_that_needs_more_memory_than_is_free_is_left_out(monkeypatch):
-    monkeypatch.setattr(peers, "spare_memory", lambda: 2.0**30)
+    monkeypatch.setattr(peers, "free_memory", lambda: 2.0**30)
     pair = SimpleNamespace(science=SimpleNamespace(image=np.empty((4000, 4000), np.int8)))
     with pytest.raises(engine.Failed, match="needs 9 GiB of memory, 1 GiB are free"):
         peers.from_pip("stdpipe", pair)
