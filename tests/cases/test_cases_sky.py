@@ -196,13 +196,20 @@ def test_u31_all_stars_variable():
 
 
 def test_u32_no_unflagged_source_near_missing_data():
+    """None that is false, and one that is true, four pixels beside the missing ones, with a flag."""
     many = stars(800, 400, seed=5) - np.array([144, 144, 0])
     moved, cards = turned(2.0, (60, 0), many)
-    science = exposure(noisy(light((512, 512), 4.2, many), 2), 4.2)
+    science = exposure(noisy(light((512, 512), 4.2, [*many, (442, 250, 8000)]), 2), 4.2)
     found = difference(science, exposure(noisy(light((512, 512), 3.4, moved), 3), 3.4, cards=cards))
-    near = masks.grown(found.image.has("NO_DATA"), kernel_half(found))
+    row, distance = found.nearest(442, 250)
+    assert distance < 1
+    assert found.flagged[row]
+    missing = found.image.has("NO_DATA")
+    near = masks.grown(missing, kernel_half(found))
     column, row = np.rint(found.places).astype(int).T
-    assert found.image.has("NO_DATA").sum() > 10000
+    assert missing[250, 446]
+    assert missing.sum() > 10000
+    assert found.image.has("EDGE")[masks.grown(missing, 2) & ~missing].all()
     assert not (near[row, column] & ~found.flagged).any()
 
 

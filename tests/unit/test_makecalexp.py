@@ -56,6 +56,7 @@ def test_fluxes_are_those_that_were_put_in(made):
 def test_a_pixel_without_a_number_is_missing_and_nothing_else(made):
     exposure = read_exposure(made[0] / "calexp/v7-fr/R22/S11.fits")
     assert made[1]["missing_pixels"] == 1
+    assert np.argwhere(exposure.has("NO_DATA")).tolist() == [[150, 150]]
     assert np.isfinite(exposure.image).all()
 
 

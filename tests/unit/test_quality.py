@@ -155,7 +155,14 @@ def test_a_large_image_is_sampled_evenly_and_gives_the_same_numbers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "good", "bad"), [("noise", 1.029, 0.969), ("k", 0.951, 1.051), ("modelError", 0.019, 0.021)]
+    ("name", "good", "bad"),
+    [
+        ("noise", 1.029, 0.969),
+        ("k", 0.951, 1.051),
+        ("modelError", 0.019, 0.021),
+        ("psfFlux", 1.019, 0.979),
+        ("fluxScale", 0.951, 1.051),
+    ],
 )
 def test_numbers_of_the_engine_that_are_off_are_told(name: str, good: float, bad: float) -> None:
     key = f"imageDifference:quality.{name}"
