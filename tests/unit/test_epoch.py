@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from scenes import Profile
-from smallrepository import SIZE, STARS, XY0, exposure, make
+from smallrepository import SIZE, SKY, STARS, XY0, exposure, make
 
 from diffrun.engine import epoch
 from diffrun.files.afw.writer import write_exposure
@@ -31,7 +31,7 @@ def star() -> tuple[float, float]:
 
 @pytest.fixture
 def run(tmp_path: Path) -> dict[str, Any]:
-    """A pair that is done: a source of known flux appeared; the template has the repository's stars."""
+    """A pair that is done: a source of known flux appeared; the template has stars and sky."""
     root = tmp_path / "run"
     (root / FOLDER).mkdir(parents=True)
     (root / "_parent").symlink_to(make(tmp_path / "repo"))
@@ -49,7 +49,9 @@ def run(tmp_path: Path) -> dict[str, Any]:
         mjd=59580.5,
     )
     write_exposure(root / FOLDER / "diffexp-S11.fits", difference)
-    write_exposure(root / FOLDER / "matchexp-S11.fits", exposure(2, "r", 4.2))
+    matched = exposure(2, "r", 4.2)
+    matched = replace(matched, image=matched.image + np.float32(SKY))
+    write_exposure(root / FOLDER / "matchexp-S11.fits", matched)
     files = {
         name: f"{FOLDER}/{short}-S11.fits"
         for name, short in (("differenceExp", "diffexp"), ("matchedExp", "matchexp"))
