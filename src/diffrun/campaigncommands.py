@@ -58,10 +58,8 @@ Executor = Annotated[
         metavar="NAME",
     ),
 ]
-Nodes = Annotated[int, option(_HOW, "Nodes of one job of slurm (default: 1).", "--nodes", metavar="N", min=1)]
-Chunk = Annotated[
-    int, option(_HOW, "Pairs of one task of the array (default: 100).", "--chunk", metavar="N", min=1)
-]
+Nodes = Annotated[int, option(_HOW, "Nodes of one job of slurm.", "--nodes", metavar="N", min=1)]
+Chunk = Annotated[int, option(_HOW, "Pairs of one task of the array.", "--chunk", metavar="N", min=1)]
 AtATime = Annotated[
     int | None,
     option(_HOW, "Tasks of the array, or jobs of slurm, at a time.", "--at-a-time", metavar="N", min=1),
