@@ -14,6 +14,7 @@ from benchpair import (
     frame,
     header,
     light,
+    noise,
     noisy,
     stars,
 )
@@ -58,9 +59,11 @@ def test_u40_u39_fluxes_are_on_the_scale_of_the_science_image(factor, widths):
     assert fluxes[1] == pytest.approx(8000, rel=0.05)
 
 
-def test_u46_skies_that_were_subtracted():
+def test_u46_skies_that_were_subtracted(clean):
     found = difference(*(one.replace(image=one.image - 800) for one in clean_pair()))
     assert finds_the_transients(found)
+    assert (found.image.has("NO_DATA") == clean.image.has("NO_DATA")).all()
+    assert noise(found)[0] == pytest.approx(1, abs=0.03)
 
 
 def test_u47_a_transient_on_a_galaxy():
