@@ -50,6 +50,7 @@ def test_pairs_of_astropys_ecsv(tmp_path: Path, delimiter: str) -> None:
         ("science,reference\n1,2\n", "columns science, reference"),
         ("science,template\n230,x\n", "line 2: --template 'x' is not a visit"),
         ("science,template\n\n230\n", "line 3 has 1 values"),
+        (f"science,template\n230,{'1' * 200_000}\n", "is no table: field larger than"),
         ("science,template,sensor\n230,1,11\n", "--sensor '11' cannot be understood"),
     ],
 )

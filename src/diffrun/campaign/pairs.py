@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from diffrun.errors import UsageError
+from diffrun.files import textlines
 from diffrun.files.atomic import write_bytes
 from diffrun.frames import Frame
 from diffrun.request import Request
@@ -31,36 +32,22 @@ def read(path: Path) -> tuple[Request, ...]:
     UsageError
         With the line, for what cannot be meant.
     """
-    try:
-        if path.stat().st_size > _LARGEST:
-            raise UsageError(f"{path} is larger than {_LARGEST >> 20} MiB", "give a table of pairs")
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}", "give a CSV file of pairs") from None
-    except UnicodeDecodeError:
-        raise UsageError(f"{path} is not text", "give a CSV file of pairs") from None
-    return _of_lines(text.splitlines(), str(path))
-
-
-def _of_lines(lines: list[str], where: str) -> tuple[Request, ...]:
-    told = [(number, line) for number, line in enumerate(lines, 1) if line.strip() and line[0] != "#"]
-    if not told:
-        raise UsageError(f"{where} has no line", f"begin it with: {','.join(COLUMNS[:2])}")
-    separator = "," if "," in told[0][1] else " "
-    rows = list(csv.reader((line for _, line in told), delimiter=separator, skipinitialspace=True))
-    names = [name.strip() for name in rows[0]]
+    lines = textlines.read(path, "pairs", _LARGEST)
+    if not lines:
+        raise UsageError(f"{path} has no line", f"begin it with: {','.join(COLUMNS[:2])}")
+    (_, names), *rows = lines
     strange = [name for name in names if name not in COLUMNS]
     if strange or len(set(names)) < len(names) or not {"science", "template"} <= set(names):
         raise UsageError(
-            f"{where} has the columns {', '.join(names)}",
+            f"{path} has the columns {', '.join(names)}",
             f"science and template are needed, and of {', '.join(COLUMNS[2:])} what is wanted",
         )
     found: dict[str, Request] = {}
-    for (number, _), row in zip(told[1:], rows[1:], strict=False):
-        place = f"{where}, line {number}"
+    for number, row in rows:
+        place = f"{path}, line {number}"
         if len(row) != len(names):
             raise UsageError(f"{place} has {len(row)} values", f"give {len(names)}: {', '.join(names)}")
-        given = {name: text.strip() for name, text in zip(names, row, strict=True) if text.strip()}
+        given = {name: text for name, text in zip(names, row, strict=True) if text}
         pair = _pair(given, place)
         found.setdefault(pair.name, pair)
     return tuple(found.values())

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffrun.errors import UsageError
+from diffrun.files import textlines
 
 _LARGEST = 64 * 1024 * 1024
 
@@ -44,25 +44,15 @@ def read(path: Path) -> Places:
     UsageError
         With the line, for what is no place.
     """
-    try:
-        if path.stat().st_size > _LARGEST:
-            raise UsageError(f"{path} is larger than {_LARGEST >> 20} MiB", "give a table of places")
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}", "give a table of places") from None
-    except UnicodeDecodeError:
-        raise UsageError(f"{path} is not text", "give a table of places") from None
-    lines = [(n, line) for n, line in enumerate(text.splitlines(), 1) if line.strip() and line[0] != "#"]
-    separator = "," if lines and "," in lines[0][1] else " "
-    rows = list(csv.reader((line for _, line in lines), delimiter=separator, skipinitialspace=True))
-    columns = [name.strip() for name in rows[0]] if rows else []
+    lines = textlines.read(path, "places", _LARGEST)
+    (_, columns), *rows = lines or [(0, [])]
     if not {"ra", "dec"} <= set(columns):
         raise UsageError(f"{path} has the columns {', '.join(columns)}", "ra and dec are needed, in degrees")
     names, found = [], []
-    for (number, _), row in zip(lines[1:], rows[1:], strict=False):
+    for number, row in rows:
         values = dict(zip(columns, row, strict=False))
         found.append(_place(values, f"{path}, line {number}"))
-        names.append(values.get("name", "").strip())
+        names.append(values.get("name", ""))
     ra, dec = np.array(found, float).reshape(-1, 2).T
     return Places(tuple(names), ra, dec)
 
