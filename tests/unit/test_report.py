@@ -140,6 +140,16 @@ def test_runs_that_wrote_less_are_reported_too(out: Path, gone: str) -> None:
     assert (out / "picture-R22-S11.png").is_file()
 
 
+def test_a_run_that_found_no_source_says_so(out: Path) -> None:
+    found = dia_sources()
+    nothing = Catalog(
+        found.fields, {name: values[:0] for name, values in found.columns.items()}, found.aliases
+    )
+    write_catalog(out / paths.relative("deepDiff_diaSrc", SCIENCE), nothing)
+    assert run(out, "--science", "visit=230").returncode == 0
+    assert set(json.loads((out / "summary.json").read_text())["sources"].values()) == {0}
+
+
 def test_refusals_are_one_line(out: Path) -> None:
     (out / paths.relative("deepDiff_metadata", SCIENCE)).write_text("no metadata")
     done = run(out, "--science", "visit=230")

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from diffrun.engine import places
+from diffrun.engine.overlap import vectors
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -34,12 +35,6 @@ class Objects:
     dec: Floats
     names: tuple[str, ...]
     of: Ints
-
-
-def vectors(ra: Floats, dec: Floats) -> Floats:
-    """Unit vectors of places in degrees, (N, 3)."""
-    a, d = np.radians(ra), np.radians(dec)
-    return np.stack([np.cos(d) * np.cos(a), np.cos(d) * np.sin(a), np.sin(d)], axis=1)
 
 
 def chord(degrees: float) -> float:

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from diffrun.engine import forced
-from diffrun.engine.associate import chord, vectors
+from diffrun.engine.associate import chord
 from diffrun.engine.flags import bits_at_center
+from diffrun.engine.overlap import corners, middle, vectors
 from diffrun.errors import DataError, DiffrunError
 from diffrun.files.afw.exposure import Exposure, Frame
 from diffrun.files.afw.photocalib import FLUX_MAG0_NJY, flattened
@@ -58,12 +59,9 @@ class Sky:
 
     def near(self, image: Frame) -> Ints:
         """Rows of the objects within the circle about an image."""
-        (ny, nx), (x0, y0) = image.shape, image.xy0
-        x = x0 + np.array([(nx - 1) / 2, -0.5, nx - 0.5, nx - 0.5, -0.5])
-        y = y0 + np.array([(ny - 1) / 2, -0.5, -0.5, ny - 0.5, ny - 0.5])
-        corners = vectors(*image.wcs.pixel_to_sky(x, y))
-        reach = np.linalg.norm(corners[1:] - corners[0], axis=1).max() + chord(1 / 3600)
-        return np.array(sorted(self._tree.query_ball_point(corners[0], reach)) if self._tree else [], np.intp)
+        centre, *rim = vectors(*image.wcs.pixel_to_sky(*np.vstack([middle(image), corners(image)]).T))
+        reach = np.linalg.norm(rim - centre, axis=1).max() + chord(1 / 3600)
+        return np.array(sorted(self._tree.query_ball_point(centre, reach)) if self._tree else [], np.intp)
 
 
 @dataclass

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from diffrun.files.afw.exposure import Frame
 from diffrun.files.afw.reader import ExposureSummary
 
 Array = NDArray[np.float64]
@@ -15,10 +16,16 @@ Array = NDArray[np.float64]
 LARGEST_OFFSET = 20.0
 
 
-def middle(summary: ExposureSummary) -> tuple[float, float]:
+def middle(image: Frame) -> tuple[float, float]:
     """The middle of an image in parent pixels."""
-    (ny, nx), (x0, y0) = summary.shape, summary.xy0
+    (ny, nx), (x0, y0) = image.shape, image.xy0
     return x0 + (nx - 1) / 2, y0 + (ny - 1) / 2
+
+
+def vectors(ra: Array, dec: Array) -> Array:
+    """Unit vectors of places in degrees, (N, 3)."""
+    a, d = np.radians(ra), np.radians(dec)
+    return np.stack([np.cos(d) * np.cos(a), np.cos(d) * np.sin(a), np.sin(d)], axis=1)
 
 
 def footprint(summary: ExposureSummary) -> dict[str, Any]:
@@ -31,9 +38,9 @@ def footprint(summary: ExposureSummary) -> dict[str, Any]:
     }
 
 
-def corners(summary: ExposureSummary) -> Array:
+def corners(image: Frame) -> Array:
     """Outer corners in parent pixels, counter-clockwise, (4, 2)."""
-    (ny, nx), (x0, y0) = summary.shape, summary.xy0
+    (ny, nx), (x0, y0) = image.shape, image.xy0
     box = np.array([(0, 0), (nx, 0), (nx, ny), (0, ny)], float)
     return np.asarray(box + np.array([x0 - 0.5, y0 - 0.5]))
 

@@ -141,10 +141,10 @@ def _chunk(name: bytes, content: bytes) -> bytes:
 
 def rehearse() -> None:
     """Draw nothing, so that all is loaded that the libraries load when they are first used."""
-    nothing = np.zeros(0)
-    sources = Sources(nothing, nothing, nothing.astype(np.int8), nothing.astype(bool), nothing)
     plane = Plane(np.zeros((1, 1), np.float32), np.zeros((1, 1), np.int32))
-    scene = Scene(plane, plane, plane, 1.0, 1.0, sources, (0.0, 1.0), (1.0, 0.0), 1.0, "", ("", "", ""))
+    scene = Scene(
+        plane, plane, plane, 1.0, 1.0, Sources.none(), (0.0, 1.0), (1.0, 0.0), 1.0, "", ("", "", "")
+    )
     png(scene, str)
 
 

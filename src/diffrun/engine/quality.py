@@ -108,6 +108,12 @@ class Sources:
     flagged: Bool
     snr: Array
 
+    @classmethod
+    def none(cls) -> Sources:
+        """No sources."""
+        nothing = np.zeros(0)
+        return cls(nothing, nothing, nothing.astype(np.int8), nothing.astype(bool), nothing)
+
     def counts(self) -> dict[str, int]:
         """How many there are of each kind, and how many of them all are flagged."""
         return {

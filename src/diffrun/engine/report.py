@@ -23,6 +23,7 @@ import numpy as np
 
 from diffrun.engine import boost, cataloguefiles, picture, quality
 from diffrun.engine.leave import leave
+from diffrun.engine.overlap import middle
 from diffrun.engine.smoothpsf import fwhm
 from diffrun.engine.survey import parse_keys
 from diffrun.errors import DiffrunError, UsageError
@@ -63,6 +64,11 @@ class Products:
     def sky(self) -> quality.Sky:
         """Blank sky."""
         return quality.blank_sky(self.difference, self.science)
+
+    @cached_property
+    def shown(self) -> quality.Sources | None:
+        """What is drawn and counted of the DIA sources."""
+        return None if self.sources is None else quality.sources(self.sources, self.difference)
 
 
 def read_products(
@@ -126,15 +132,13 @@ def _template_fwhm(repository: Repository, template_id: DataId | None) -> float:
     summary = read_summary(path) if path else None
     if summary is None or summary.psf is None:
         return float("nan")
-    (ny, nx), (x0, y0) = summary.shape, summary.xy0
-    return fwhm(summary.psf, x0 + (nx - 1) / 2, y0 + (ny - 1) / 2)
+    return fwhm(summary.psf, *middle(summary))
 
 
 def summarise(products: Products) -> dict[str, Any]:
     """The numbers of ``summary.json``; `None` where a product that they need was not written."""
     difference, facts = products.difference, products.metadata
     residuals = quality.star_residuals(difference, products.stars) if products.stars else np.array([])
-    counts = quality.sources(products.sources, difference).counts() if products.sources else None
     return {
         "science": products.science_id.as_dict(),
         "template": products.template_id.as_dict() if products.template_id else None,
@@ -143,7 +147,7 @@ def summarise(products: Products) -> dict[str, Any]:
         "residual_chi2": round(float(np.median(residuals)), 4) if residuals.size else None,
         "residual_stars": int(residuals.size),
         "kernel": _kernel_facts(products),
-        "sources": counts,
+        "sources": None if products.shown is None else products.shown.counts(),
         "warnings": quality.warnings(facts),
         "files": dict(products.files),
     }
@@ -153,8 +157,7 @@ def _kernel_facts(products: Products) -> dict[str, Any]:
     facts, kernel = products.metadata, products.kernel
     total = facts.get(f"{_SUBTRACT}spatialKernelSum")
     if kernel is not None:
-        (ny, nx), (x0, y0) = products.difference.shape, products.difference.xy0
-        total = float(kernel.at(x0 + (nx - 1) / 2, y0 + (ny - 1) / 2).sum())
+        total = float(kernel.at(*middle(products.difference)).sum())
     candidates, used = facts.get(f"{_SUBTRACT}nCandidates"), facts.get(f"{_SUBTRACT}nCandidatesUsed")
     return {
         "sum": None if total is None else round(total, 5),
@@ -171,7 +174,7 @@ def scene(products: Products) -> picture.Scene:
     science, difference = products.science, products.difference
     sky = _seen(products)
     matched = products.matched or difference.replace(image=np.broadcast_to(np.float32("nan"), science.shape))
-    (x0, y0), sources = difference.xy0, _shown(products)
+    (x0, y0), sources = difference.xy0, products.shown or quality.Sources.none()
     north, east, scale = directions(difference)
     return picture.Scene(
         _plane(science, sky, "NO_DATA"),
@@ -186,13 +189,6 @@ def scene(products: Products) -> picture.Scene:
         _title(products),
         _captions(products, scale),
     )
-
-
-def _shown(products: Products) -> quality.Sources:
-    if products.sources is not None:
-        return quality.sources(products.sources, products.difference)
-    nothing = np.zeros(0)
-    return quality.Sources(nothing, nothing, nothing.astype(np.int8), nothing.astype(bool), nothing)
 
 
 def _seen(products: Products) -> quality.Sky:
@@ -214,8 +210,7 @@ def _plane(exposure: Exposure, sky: quality.Sky, *dark: str) -> picture.Plane:
 
 def directions(exposure: Exposure) -> tuple[tuple[float, float], tuple[float, float], float]:
     """Unit vectors of north and east in pixels at the middle of an exposure, and arcseconds a pixel."""
-    (ny, nx), (x0, y0) = exposure.shape, exposure.xy0
-    x, y = x0 + (nx - 1) / 2, y0 + (ny - 1) / 2
+    x, y = middle(exposure)
     ra, dec = exposure.wcs.pixel_to_sky(np.array([x]), np.array([y]))
     step = 10.0 / 3600.0
     vectors = []
@@ -239,21 +234,21 @@ def _title(products: Products) -> str:
 
 def _captions(products: Products, scale: float) -> tuple[str, str, str]:
     science, difference = products.science, products.difference
-    (ny, nx), (x0, y0) = difference.shape, difference.xy0
-    middle = x0 + (nx - 1) / 2, y0 + (ny - 1) / 2
     visits = [f" {each.visit}" if each else "" for each in (products.science_id, products.template_id)]
     of_science, of_template = ("", "") if products.names else visits
-    first = f"science{of_science}: FWHM {_width(science, middle, scale)}"
+    first = f"science{of_science}: FWHM {_width(science, scale)}"
     width = products.template_fwhm
     own = f" (its own FWHM {width * scale:.2f} arcsec)" if np.isfinite(width) else ""
     second = f"matched template{of_template}{own}"
     if products.matched is None:
         second = "matched template: not written"
-    return first, second, f"difference: FWHM {_width(difference, middle, scale)}"
+    return first, second, f"difference: FWHM {_width(difference, scale)}"
 
 
-def _width(exposure: Exposure, at: tuple[float, float], scale: float) -> str:
-    return "unknown" if exposure.psf is None else f"{fwhm(exposure.psf, *at) * scale:.2f} arcsec"
+def _width(exposure: Exposure, scale: float) -> str:
+    return (
+        "unknown" if exposure.psf is None else f"{fwhm(exposure.psf, *middle(exposure)) * scale:.2f} arcsec"
+    )
 
 
 def _footer(summary: Mapping[str, Any]) -> str:
@@ -270,13 +265,12 @@ def _footer(summary: Mapping[str, Any]) -> str:
 
 def write_tables(out: Path, products: Products) -> dict[str, str]:
     """The DIA sources in the forms of other tools, beside their catalogue: the names of the files."""
-    if products.sources is None:
+    if products.sources is None or products.shown is None:
         return {}
     catalogue = Path(products.files["diaSrc"])
-    shown = quality.sources(products.sources, products.difference)
     table, regions = catalogue.with_suffix(".parquet"), catalogue.with_suffix(".reg")
     write_bytes(out / table, cataloguefiles.table(products.sources))
-    write_bytes(out / regions, cataloguefiles.regions(products.sources, shown).encode())
+    write_bytes(out / regions, cataloguefiles.regions(products.sources, products.shown).encode())
     return {"diaSrc_table": str(table), "diaSrc_regions": str(regions)}
 
 

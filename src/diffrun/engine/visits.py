@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffrun.engine.glance import Look, look, told_depth
-from diffrun.engine.overlap import footprint, overlap_fraction
+from diffrun.engine.overlap import footprint, overlap_fraction, vectors
 from diffrun.errors import DataError, DiffrunError
 from diffrun.repository.dataid import DataId, parse_id, short_name
 from diffrun.repository.gen2 import Repository
@@ -225,16 +225,10 @@ def _rows(repository: Repository, chosen: Iterable[tuple[DataId, int]]) -> tuple
         except DataError:  # its headers and PSF are good all the same
             depth = np.nan
         spot = footprint(seen.summary)
-        vectors = _vectors(np.array([spot["centre"], *spot["corners"]]))
-        chord = np.linalg.norm(vectors[1:] - vectors[0], axis=1).max()
-        rows.append(Row(seen, sensors, depth, vectors[0], float(2 * np.arcsin(min(chord / 2, 1.0)))))
+        centre, *rim = vectors(*np.array([spot["centre"], *spot["corners"]]).T)
+        chord = np.linalg.norm(rim - centre, axis=1).max()
+        rows.append(Row(seen, sensors, depth, centre, float(2 * np.arcsin(min(chord / 2, 1.0)))))
     return rows, skipped
-
-
-def _vectors(places: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Right ascensions and declinations in degrees as unit vectors, (n, 3)."""
-    ra, dec = np.radians(places).T
-    return np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=1)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
