@@ -126,13 +126,14 @@ def test_what_stands_out() -> None:
 
 
 def test_table_of_pairs_says_what_stands_out(tmp_path: Path) -> None:
-    """Records of six pairs with two sensors each, one of which is noisy, and a pair that failed."""
+    """Records of six pairs with two sensors each, one noisy, one without sources, and a pair that failed."""
     done = tuple(Request.parse({"science": str(n), "template": "9"}) for n in range(1, 7))
     for pair in done:
         place = [{"visit": pair.science, "filter": "r", "raft": "2,2", "sensor": f"1,{k}"} for k in (1, 2)]
         noise = [1.0, 1.4 if pair.science == 3 else 1.01]
+        sources = [None if pair.science == 5 else {"total": 7}, {"total": 7}]
         summaries = {
-            str(k): {"science": place[k], "noise_ratio": noise[k], "sources": {"total": 7}} for k in (0, 1)
+            str(k): {"science": place[k], "noise_ratio": noise[k], "sources": sources[k]} for k in (0, 1)
         }
         record = {
             "schema": READABLE[-1],
@@ -144,13 +145,13 @@ def test_table_of_pairs_says_what_stands_out(tmp_path: Path) -> None:
         (folder / RECORD).write_text(json.dumps(record))
     lost = Request.parse({"science": "7", "template": "9"})
     entry = Entry(lost.name, FAILED, cause="no stars", message="none")
-    table, sources, told, notes = report.write(Standing(tmp_path, 7, done, ((lost, entry),), ()))
-    assert (sources, notes) == (None, [])
+    table, catalogue, told, notes = report.write(Standing(tmp_path, 7, done, ((lost, entry),), ()))
+    assert (catalogue, notes) == (None, [])
     assert told == ["3-9 R22 S12: noise_ratio 1.4, median in r 1.005"]
     rows = list(csv.DictReader(table.read_text().splitlines()))
     assert len(rows) == 13
     assert [(row["pair"], row["sensor"]) for row in rows if row["stands_out"]] == [("3-9", "1,2")]
     assert (rows[12]["state"], rows[12]["cause"], rows[12]["sources"]) == ("failed", "no stars", "")
     same = arrow.read_table(table.with_suffix(".parquet")).to_pylist()
-    assert [row["sources"] for row in same] == [7] * 12 + [None]
+    assert [row["sources"] for row in same] == [*[7] * 8, None, *[7] * 3, None]
     assert same[5]["stands_out"] == rows[5]["stands_out"] == "noise_ratio 1.4, median in r 1.005"

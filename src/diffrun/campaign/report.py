@@ -158,7 +158,7 @@ def _of_place(summary: Mapping[str, Any], place: Mapping[str, str]) -> bool:
 
 
 def _numbers(summary: Mapping[str, Any]) -> Row:
-    kernel, sources = summary.get("kernel", {}), summary.get("sources", {})
+    kernel, sources = summary.get("kernel", {}), summary.get("sources") or {}
     same = ("convolved", "noise_ratio", "lag1_correlation", "residual_chi2", "residual_stars")
     return {name: summary.get(name) for name in same} | {
         "kernel_sum": kernel.get("sum"),
