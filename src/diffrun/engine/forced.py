@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,11 +69,8 @@ def _batches(x: Floats, y: Floats, reach: float) -> Iterator[NDArray[np.intp]]:
     if not len(x):
         return
     pairs = cKDTree(np.stack([x, y], axis=1)).query_pairs(reach, output_type="ndarray")
-    links = csc_matrix((np.ones(len(pairs)), pairs.T), shape=(len(x), len(x)))
-    _, label = connected_components(links, directed=False)
-    order = np.argsort(label, kind="stable")
-    starts = np.flatnonzero(np.diff(label[order], prepend=-1))
-    cuts = [0, *(start for start in starts.tolist() if start), len(x)]
+    order, starts = _linked(pairs.T, len(x))
+    cuts = [*starts.tolist(), len(x)]
     first = 0
     for cut_, after in itertools.pairwise(cuts):
         if after - first > _CHUNK and cut_ > first:
@@ -135,11 +133,16 @@ def _groups(normal: csc_matrix, norm: Floats) -> list[NDArray[np.intp]]:
     pairs = normal.tocoo()
     root = np.sqrt(norm)
     linked = (pairs.row != pairs.col) & (np.abs(pairs.data) > _OVERLAP * root[pairs.row] * root[pairs.col])
-    links = csc_matrix((np.ones(linked.sum()), (pairs.row[linked], pairs.col[linked])), shape=normal.shape)
+    order, starts = _linked((pairs.row[linked], pairs.col[linked]), len(norm))
+    return [group for group in np.split(order, starts[1:]) if len(group) > 1]
+
+
+def _linked(pairs: Any, count: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Numbers below ``count``, those linked by pairs together; and where each group of them begins."""
+    links = csc_matrix((np.ones(len(pairs[0])), pairs), shape=(count, count))
     _, label = connected_components(links, directed=False)
     order = np.argsort(label, kind="stable")
-    starts = np.flatnonzero(np.diff(label[order], prepend=-1))
-    return [group for group in np.split(order, starts[1:]) if len(group) > 1]
+    return order, np.flatnonzero(np.diff(label[order], prepend=-1))
 
 
 def noise_gain(exposure: Exposure, kernel: LinearCombinationKernel) -> float:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from diffrun.errors import DiffrunError
 from diffrun.files.afw.catalog import Catalog, read_catalog
+from diffrun.files.afw.photocalib import FLUX_MAG0_NJY
 from diffrun.files.afw.reader import read_summary
 from diffrun.files.tables import Block, Column, written
 
@@ -53,7 +54,6 @@ COLUMNS = (
     *(Column(name, "b1", optional=True) for name in _FLAGS),
     *(Column(name, "f8") for name in ("flux_njy", "flux_njy_error")),
 )
-_NJY_AT_ZERO = 3630780547701.0  # of magnitude 0 (AB)
 
 
 def sources(run: Mapping[str, Any]) -> Block:
@@ -78,7 +78,7 @@ def sources(run: Mapping[str, Any]) -> Block:
         columns[name] = np.degrees(columns[name])
     for name in _FLAGS:
         columns[name] = [None if math.isnan(value) else value == 1 for value in columns[name]]
-    scale = _NJY_AT_ZERO / image.flux_mag0 if image.flux_mag0 else np.nan
+    scale = FLUX_MAG0_NJY / image.flux_mag0 if image.flux_mag0 else np.nan
     columns["flux_njy"], columns["flux_njy_error"] = (columns[n] * scale for n in ("flux", "flux_error"))
     return columns | {column.name: [known.get(column.name)] * len(catalog) for column in _PAIR}
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffrun.engine.overlap import middle
-from diffrun.engine.quality import NOT_SKY
+from diffrun.engine.quality import NOT_SKY, has
 from diffrun.engine.smoothpsf import fwhm
 from diffrun.errors import DataError
 from diffrun.files.afw.exposure import Exposure
@@ -114,8 +114,7 @@ def told_depth(seen: Look) -> float:
     NaN without a zero point, or where those rows hold no blank sky.
     """
     (band, *_) = read_bands(seen.path, 1, _FEW_ROWS)
-    dark = np.int32(band.bits(*(name for name in NOT_SKY if name in band.planes)))
-    blank = ((band.mask & dark) == 0) & (band.variance > 0) & np.isfinite(band.variance)
+    blank = _full(band, NOT_SKY)
     if np.count_nonzero(blank) < _FEWEST_PIXELS:
         return np.nan
     noise = float(np.sqrt(np.median(band.variance[blank])))
@@ -147,10 +146,7 @@ def sky_noise(bands: Sequence[Exposure]) -> tuple[float, float]:
     """
     values, pulls, parts = [], [], []
     for band in bands:
-        dark = np.int32(band.bits(*(name for name in NOT_SKY if name in band.planes)))
-        with np.errstate(invalid="ignore"):
-            blank = ((band.mask & dark) == 0) & np.isfinite(band.image) & (band.variance > 0)
-            blank &= np.isfinite(band.variance)
+        blank = _full(band, NOT_SKY)
         for top in range(0, band.shape[0], _BAND):
             for left in range(0, band.shape[1], _CELL):
                 cell = np.s_[top : top + _BAND, left : left + _CELL]
@@ -170,12 +166,16 @@ def usable(bands: Sequence[Exposure]) -> float:
     """The part of the pixels that hold something: finite, with a variance, not marked as empty."""
     good, whole = 0, 0
     for band in bands:
-        empty = np.int32(band.bits(*(name for name in _EMPTY if name in band.planes)))
-        with np.errstate(invalid="ignore"):
-            full = np.isfinite(band.image) & np.isfinite(band.variance) & (band.variance > 0)
-        good += int(np.count_nonzero(full & ((band.mask & empty) == 0)))
+        good += int(np.count_nonzero(_full(band, _EMPTY)))
         whole += band.image.size
     return good / max(whole, 1)
+
+
+def _full(band: Exposure, planes: Sequence[str]) -> NDArray[np.bool_]:
+    """Pixels that hold something, and are in none of some planes."""
+    with np.errstate(invalid="ignore"):
+        full = np.isfinite(band.image) & np.isfinite(band.variance) & (band.variance > 0)
+    return np.asarray(full & ~has(band.mask, band.bits(*planes)))
 
 
 def _lower_sigma(values: NDArray[Any]) -> float:

@@ -12,7 +12,6 @@ Parquet, the second pair by pair. What cannot be read is named on standard error
 from __future__ import annotations
 
 import argparse
-import ctypes
 import json
 import os
 import signal
@@ -31,6 +30,7 @@ from numpy.typing import NDArray
 
 from diffrun.engine import epoch, places
 from diffrun.engine.associate import Objects, associate
+from diffrun.engine.leave import with_parent
 from diffrun.errors import DiffrunError, OutputError
 from diffrun.files.afw.catalog import read_catalog
 from diffrun.files.tables import Block, Column, csv_text, written
@@ -41,7 +41,6 @@ OBJECT_COLUMNS = (
     Column("object", "i8"), Column("name"), Column("ra", "f8", ".8f"), Column("dec", "f8", ".8f"),
     Column("sources", "i8"), Column("dipoles", "i8"), Column("snr", "f8", ".2f"),
 )  # fmt: skip
-_PR_SET_PDEATHSIG = 1
 #: What is handed out before the first of it is taken back.
 _WAVE = 512
 #: Catalogues from which on several processes read them.
@@ -112,8 +111,7 @@ _SKY: list[epoch.Sky] = []
 
 def _begin(ra: Floats, dec: Floats) -> None:
     """What a process needs once: the objects. It dies with its parent."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    with_parent()
     _SKY[:] = [epoch.Sky(ra, dec)]
 
 

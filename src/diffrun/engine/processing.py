@@ -6,10 +6,8 @@ A failure is one line, as in the stack, and the next data id follows.
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import signal
-import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +19,7 @@ from pathlib import Path
 from diffrun.engine import logs, overrides, products
 from diffrun.engine.arguments import Arguments
 from diffrun.engine.config import ImageDifferenceConfig
-from diffrun.engine.leave import leave
+from diffrun.engine.leave import leave, with_parent
 from diffrun.engine.selection import template_for
 from diffrun.engine.task import run
 from diffrun.errors import DiffrunError
@@ -29,7 +27,6 @@ from diffrun.repository.dataid import DataId
 from diffrun.repository.gen2 import Repository
 
 _LOG = logging.getLogger("imageDifference")
-_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
@@ -150,8 +147,7 @@ def _late(job: Job) -> bool:
 
 
 def _child(job: Job, output: Path) -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    with_parent()
     logs.configure(job.arguments.log_levels, job.arguments.long_log)
     try:
         done = process(job, output)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from diffrun.engine.makecalexp.plain import first
+from diffrun.files.afw.photocalib import FLUX_MAG0_NJY
 
 _GAIN = ("GAIN", "EGAIN", "CCDGAIN", "GAINEFF", "AVGGAIN", "GAINA", "HIERARCH CELL.GAIN", "CELL.GAIN")
 _READ_NOISE = ("RDNOISE", "READNOIS", "READNOISE", "RON", "ENOISE", "RDNOISEA")
@@ -33,8 +34,7 @@ _KEPT = (
     "ORIGIN", "OBSERVAT", "TELESCOP", "INSTRUME", "DETECTOR", "CCDNAME", "CCD", "OBJECT", "OBSERVER",
     "AIRMASS", "RUN", "CAMCOL", "FRAME", "FIELD", "OBSID", "EXPNUM", "DATE-OBS",
 )  # fmt: skip
-#: nJy of AB magnitude 0, and nanomaggies of it.
-_NANOJANSKY, _NANOMAGGY = 3630780547701.0024, 1e9
+_NANOMAGGY = 1e9  # of AB magnitude 0
 _SDSS_FLUX20 = 10.0**8  # magnitude 20 in units of magnitude 0
 
 
@@ -111,7 +111,7 @@ def _zero_point(header: Mapping[str, Any], unit: str, notes: list[str]) -> float
     if np.isfinite(flux):
         return flux
     if unit in ("njy", "nanojansky"):
-        return _NANOJANSKY
+        return FLUX_MAG0_NJY
     if unit in ("nanomaggy", "nanomaggies", "nmgy"):
         return _NANOMAGGY
     flux20 = _value(header, ("FLUX20",))

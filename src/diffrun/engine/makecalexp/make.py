@@ -28,7 +28,8 @@ from diffrun.engine.makecalexp import (
     stars,
 )  # fmt: skip
 from diffrun.engine.masks import grown
-from diffrun.engine.smoothpsf import FWHM_PER_SIGMA, determinant_radius
+from diffrun.engine.smoothpsf import FWHM_PER_SIGMA
+from diffrun.engine.smoothpsf import fwhm as width_of
 from diffrun.engine.spikes import spikes
 from diffrun.errors import DataError, NoStarsError
 from diffrun.files.afw.background import Background
@@ -362,7 +363,7 @@ def _given_psf(shape: tuple[int, ...], half: int, ask: Ask, found: int, rejected
 
 
 def _width(psf: KernelPsf) -> float:
-    return float(FWHM_PER_SIGMA * determinant_radius(psf.kernel_image(*psf.average_position)))
+    return width_of(psf, *psf.average_position)
 
 
 def _last_notes(known: dict[str, Any]) -> list[str]:
@@ -372,10 +373,6 @@ def _last_notes(known: dict[str, Any]) -> list[str]:
     if psf["stars"] == 0:
         notes.append(f"the PSF is not measured: a Moffat profile of {width:.2f} pixels is taken")
     elif psf["stars"] < _FEW:
-        notes.append(f"the PSF is measured from {counted(psf['stars'])} only, the same all over the image")
+        number = f"{psf['stars']} star{'s' if psf['stars'] > 1 else ''}"
+        notes.append(f"the PSF is measured from {number} only, the same all over the image")
     return notes
-
-
-def counted(number: int) -> str:
-    """``1 star``, ``3 stars``."""
-    return f"{number} star{'s' if number != 1 else ''}"

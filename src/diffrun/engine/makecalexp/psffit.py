@@ -138,18 +138,16 @@ def fit(stamps: Stamps, shape: tuple[int, int], fwhm: float) -> Fit:
     profile = _profile(stamps, fwhm)
     components = profile[np.newaxis]
     used = np.ones(len(stamps), bool)
-    now, state = stamps, None
+    now = stamps
     for limit in _LIMITS:
         order = _order(now, used, shape)
         terms = chebyshev_terms(now.x, now.y, order, box)
         padded = np.zeros((terms.shape[1], *profile.shape))
-        padded[: min(len(components), len(padded))] = components[: len(padded)]
-        now, state = _place(stamps, now, np.tensordot(terms, padded, axes=1))
-        used = _well_fitted(state[1], limit)
+        padded[: len(components)] = components[: len(padded)]
+        now, (flux, chi2, _) = _place(stamps, now, np.tensordot(terms, padded, axes=1))
+        used = _well_fitted(chi2, limit)
         terms = chebyshev_terms(now.x, now.y, order, box)
-        components = _solve(stamps, now, state[0], terms, padded, profile, used)
-    order = int((np.sqrt(8 * len(components) + 1) - 3) / 2 + 0.5)
-    terms = chebyshev_terms(now.x, now.y, order, box)
+        components = _solve(stamps, now, flux, terms, padded, profile, used)
     now, (flux, chi2, model) = _place(stamps, now, np.tensordot(terms, components, axes=1))
     kernel = LinearCombinationKernel(components, np.eye(len(components)), box)
     psf = KernelPsf(kernel, ((shape[1] - 1) / 2, (shape[0] - 1) / 2))

@@ -10,13 +10,14 @@ import numpy as np
 import sep
 from numpy.typing import NDArray
 
+from diffrun.engine.smoothpsf import FWHM_PER_SIGMA
+
 Array = NDArray[np.float64]
 Bool = NDArray[np.bool_]
 Image = NDArray[np.float32]
 
 #: Detection threshold of ``src``, in sigma of the image smoothed with its PSF.
 THRESHOLD = 5.0
-FWHM_PER_SIGMA = 2.0 * np.sqrt(2.0 * np.log(2.0))
 #: The search for PSF stars: their least S/N, and how many make a lower one unneeded.
 _TIERS = ((60.0, 25), (30.0, 12), (15.0, 4), (8.0, 1))
 _MOST_STARS = 250
