@@ -21,6 +21,7 @@ class _Words:
         self.data, self.at = data, 0
 
     def word(self) -> bytes:
+        """The next word; `ValueError` at the end."""
         while self.at < len(self.data) and self.data[self.at] in b" \n":
             self.at += 1
         start = self.at
@@ -31,9 +32,11 @@ class _Words:
         return self.data[start : self.at]
 
     def number(self) -> int:
+        """The next word as a whole number."""
         return int(self.word())
 
     def text(self) -> str:
+        """The next string: its length, a blank, its bytes."""
         length = self.number()
         start = self.at + 1
         if length < 0 or start + length > len(self.data):

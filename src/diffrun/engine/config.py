@@ -167,6 +167,7 @@ class ImageDifferenceConfig(Config):
     diaSourceMatchRadius = Field(dtype=float, default=0.5, doc="Radius for doMatchSources (arcsec)")
 
     def setDefaults(self) -> None:
+        """Values that differ from those of the fields: the stack's own, and ours."""
         super().setDefaults()
         self.subtract.kernel.name = "AL"
         self.subtract.kernel.active.fitForBackground = True

@@ -14,7 +14,7 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +73,7 @@ def sources(run: Mapping[str, Any]) -> Block:
     catalog = read_catalog(path)
     image = read_summary(path.with_name(path.name.replace("diaSrc-", "diffexp-", 1)))
     known = dict(run) | ({} if run.get("mjd") is not None else {"mjd": image.mjd})
-    columns: dict[str, Any] = {name: _column(catalog, names) for name, names in _FIELDS.items()}
+    columns: dict[str, Any] = {name: column(catalog, name) for name in _FIELDS}
     for name in ("ra", "dec"):
         columns[name] = np.degrees(columns[name])
     for name in _FLAGS:
@@ -83,13 +83,11 @@ def sources(run: Mapping[str, Any]) -> Block:
     return columns | {column.name: [known.get(column.name)] * len(catalog) for column in _PAIR}
 
 
-def _column(catalog: Catalog, names: Iterable[str]) -> NDArray[Any]:
-    """The first field that is there; NaN if none is."""
-    for name in names:
-        try:
-            return catalog[name]
-        except KeyError:
-            continue
+def column(catalog: Catalog, name: str) -> NDArray[Any]:
+    """A column by the first of its fields that is there; NaN if none is."""
+    for field in _FIELDS[name]:
+        if field in catalog:
+            return catalog[field]
     return np.full(len(catalog), np.nan)
 
 

@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from diffrun.engine import epoch, places
+from diffrun.engine import epoch, gather, places
 from diffrun.engine.associate import Objects, associate
 from diffrun.engine.leave import with_parent
 from diffrun.errors import DiffrunError, OutputError
@@ -80,10 +80,7 @@ def _detections(run: Run) -> Detections | str:
         flux, sigma = (np.asarray(values, float) for values in catalog.flux("base_PsfFlux"))
     except (DiffrunError, OSError, KeyError) as error:
         return f"the sources of {run['pair']} are left out: {error}"
-    try:
-        dipole = np.asarray(catalog["ip_diffim_ClassificationDipole_value"], float) == 1
-    except KeyError:
-        dipole = np.zeros(len(ra), bool)
+    dipole = gather.column(catalog, "dipole") == 1
     with np.errstate(divide="ignore", invalid="ignore"):
         snr = np.where(sigma > 0, flux / sigma, 0.0)
     there = np.isfinite(ra) & np.isfinite(dec)

@@ -25,6 +25,7 @@ class _Line(logging.Formatter):
         self.long = long
 
     def format(self, record: logging.LogRecord) -> str:
+        """The line of a record, and below it the traceback if it has one."""
         level = _NAMES.get(record.levelno, record.levelname)
         message = "".join(c if c.isprintable() else repr(c)[1:-1] for c in record.getMessage())
         if self.long:

@@ -174,6 +174,7 @@ class _Reader:
         self.tasks: dict[str, type] = {}
 
     def statements(self, module: ast.Module) -> Iterator[Override]:
+        """The overrides of a file in their order; `ConfigError` for a statement of any other form."""
         for statement in module.body:
             origin = f"{self.name}:{statement.lineno}"
             match statement:
@@ -195,6 +196,7 @@ class _Reader:
                     raise self.refused(statement, origin)
 
     def refused(self, node: ast.stmt | ast.expr, origin: str) -> ConfigError:
+        """The error that shows the line of something that is not read."""
         text = self.lines[node.lineno - 1].strip()
         return ConfigError(f"{origin}: {text[:80]!r} is code", _REMEDY)
 
@@ -226,6 +228,7 @@ class _Reader:
         raise self.refused(node, origin)
 
     def remember(self, home: str, names: list[ast.alias], origin: str) -> None:
+        """Know the tasks that an import names; `ConfigError` for one that the engine has no stand-in for."""
         for name in names:
             if name.asname is not None:
                 raise ConfigError(f"{origin}: 'as {name.asname}' is not read", _REMEDY)
@@ -259,6 +262,7 @@ class _Reader:
         return Retarget(path, target_name(target), origin)
 
     def task(self, node: ast.expr, origin: str) -> type:
+        """The stand-in that an expression names: a task imported before, or one with its whole path."""
         name = ast.unparse(node)
         if isinstance(node, ast.Name) and name in self.tasks:
             return self.tasks[name]
@@ -270,6 +274,7 @@ class _Reader:
         raise ConfigError(f"{origin}: the engine has no stand-in for {name[:80]}", _REMEDY)
 
     def check_task(self, statement: ast.Assert, origin: str) -> None:
+        """Refuse a file of another task, by the ``assert`` that the stack writes into its first lines."""
         test = ast.unparse(statement.test)
         for comparison in ("==", "is"):
             head = f"type(config) {comparison} "

@@ -188,10 +188,12 @@ class _Planes:
     planes: dict[str, int]
 
     def has(self, *names: str) -> Bool:
+        """Where any of the named planes is set, (ny, nx); a plane that is not there is nowhere set."""
         bits = sum(1 << self.planes[name] for name in names if name in self.planes)
         return np.asarray((self.mask & np.int32(bits)) != 0)
 
     def with_plane(self, name: str, where: Bool) -> _Planes:
+        """The same with a plane set in some pixels as well."""
         bit = np.int32(1 << self.planes[name])
         return replace(self, mask=np.where(where, self.mask | bit, self.mask))
 
