@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -92,6 +93,18 @@ def test_an_image_without_a_star_is_refused_or_gets_the_psf_that_is_given(tmp_pa
     middle = len(psf) // 2  # the width given is the profile's own; averaging over a pixel adds 0.1
     falling = psf[middle, middle:] / psf[middle, middle]
     assert 2 * np.interp(-0.5, -falling, np.arange(len(falling))) == pytest.approx(3.6, abs=0.05)
+
+
+def test_a_visit_keeps_its_filter(made, tmp_path):
+    root = shutil.copytree(made[0], tmp_path / "repo")
+    words = [made[0].parent / "plain.fits", "--output", root, "--visit", 7, "--filter", "g"]
+    done = program(*words)
+    assert (done.returncode, done.stderr.count("\n")) == (5, 1)
+    assert "has visit 7 in filter r, not g" in done.stderr
+    (root / "registry.sqlite3").write_bytes(b"no registry" * 1000)
+    done = program(*words)
+    assert (done.returncode, done.stderr.count("\n")) == (3, 1)
+    assert "cannot read the registry" in done.stderr
 
 
 def test_a_damaged_file_is_refused(tmp_path):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from diffrun.errors import OutputError
 from diffrun.repository.dataid import DataId
+from diffrun.repository.gen2 import Repository
 
 MAPPER = b"lsst.obs.lsstSim.lsstSimMapper.LsstSimMapper\n"
 _REGISTRY = "registry.sqlite3"
@@ -48,15 +49,17 @@ def enter(root: Path, data_id: DataId, exposure_time: float = float("nan")) -> N
 
 
 def refuse_other_filter(root: Path, data_id: DataId) -> None:
-    """`OutputError` if the repository has this visit in another filter already."""
-    path = root / _REGISTRY
-    if not path.is_file():
+    """`OutputError` if the repository has this visit in another filter already.
+
+    Raises
+    ------
+    diffrun.errors.RepositoryError
+        If its registry cannot be read.
+    """
+    if not (root / _REGISTRY).is_file():
         return
-    with contextlib.closing(sqlite3.connect(path)) as registry:
-        known = registry.execute("select filter from raw where visit = ?", (data_id.visit,)).fetchall()
-    for (name,) in known:
-        if name != data_id.filter:
-            raise OutputError(
-                f"{root} has visit {data_id.visit} in filter {name}, not {data_id.filter}",
-                "give another visit",
-            )
+    name = Repository.open(root).visits().get(data_id.visit, data_id.filter)
+    if name != data_id.filter:
+        raise OutputError(
+            f"{root} has visit {data_id.visit} in filter {name}, not {data_id.filter}", "give another visit"
+        )
