@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from diffrun.engine.survey import overlap_fraction, parse_keys, survey
+from diffrun.engine.survey import of_configuration, overlap_fraction, parse_keys, survey
 from diffrun.errors import UsageError
 
 
@@ -86,6 +86,14 @@ def test_keys_in_every_spelling() -> None:
     }
     with pytest.raises(UsageError, match="key=value"):
         parse_keys(["230"])
+
+
+def test_what_a_configuration_says() -> None:
+    recipe = Path(__file__).resolve().parents[2] / "configs/diffimconfig.py"
+    assert of_configuration([recipe], []) == of_configuration([], [])
+    threshold = "subtract.kernel['AL'].detectionConfig.detThreshold=7"
+    changed = ["convolveTemplate=False", "mode=literal", threshold]
+    assert of_configuration([recipe], changed) == (False, True, 7.0)
 
 
 def test_seeing_and_overlap_of_real_visits(shared_data: Path) -> None:

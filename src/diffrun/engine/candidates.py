@@ -83,10 +83,17 @@ def lacking(sources: Catalog) -> list[str]:
 def from_sources(sources: Catalog, minimum_snr: float) -> Candidates:
     """Stars of a ``src`` table with S/N over a limit; all its sources when it tells no stars."""
     x, y = np.asarray(sources["slot_Centroid_x"], float), np.asarray(sources["slot_Centroid_y"], float)
+    keep, snr, rejected = chosen(sources, minimum_snr)
+    return Candidates(x[keep], y[keep], snr[keep], rejected)
+
+
+def chosen(sources: Catalog, minimum_snr: float) -> tuple[NDArray[np.bool_], Array, dict[str, int]]:
+    """The rows that `from_sources` takes, the S/N of all, and how many are left out by cause."""
+    x, y = np.asarray(sources["slot_Centroid_x"], float), np.asarray(sources["slot_Centroid_y"], float)
     flux, error = sources.flux("slot_PsfFlux")
     with np.errstate(invalid="ignore", divide="ignore"):
         snr = np.where(error > 0, flux / error, 0.0)
-    keep, rejected = np.ones(len(x), bool), {}
+    keep, rejected = np.ones(len(x), bool), dict[str, int]()
     for cause, good in (
         ("no position or flux", np.isfinite(x) & np.isfinite(y) & np.isfinite(snr)),
         ("flagged in src", ~_flagged(sources)),
@@ -98,7 +105,7 @@ def from_sources(sources: Catalog, minimum_snr: float) -> Candidates:
         if (keep & ~good).any():
             rejected[cause] = int(np.count_nonzero(keep & ~good))
         keep &= good
-    return Candidates(x[keep], y[keep], snr[keep], rejected)
+    return keep, snr, rejected
 
 
 def _flagged(sources: Catalog) -> NDArray[np.bool_]:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -143,10 +143,11 @@ class Comparison:
     reach: float
     wanted: bool
     literal: bool
-    sides: tuple[Side, Side] = field(init=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "sides", (self.science, self.template))
+    @property
+    def sides(self) -> tuple[Side, Side]:
+        """Both, the science visit first."""
+        return self.science, self.template
 
     @property
     def seeing(self) -> tuple[float, float]:

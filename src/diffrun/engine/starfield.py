@@ -54,13 +54,11 @@ class Stars:
 
 def of_sources(catalog: Catalog, minimum_snr: float) -> Stars:
     """The stars of a ``src`` table, with the flux and the size that it gives them."""
-    found = candidates.from_sources(catalog, minimum_snr)
-    x, y = np.asarray(catalog["slot_Centroid_x"], float), np.asarray(catalog["slot_Centroid_y"], float)
-    place = {xy: row for row, xy in enumerate(zip(x.tolist(), y.tolist(), strict=True))}
-    rows = np.array([place[xy] for xy in zip(found.x.tolist(), found.y.tolist(), strict=True)], int)
-    flux = np.asarray(catalog.flux("slot_PsfFlux")[0], float)[rows]
-    order = np.argsort(-flux, kind="stable")
-    return Stars(found.x[order], found.y[order], flux[order], 1.0, _fwhm(catalog, rows), True)
+    rows = np.flatnonzero(candidates.chosen(catalog, minimum_snr)[0])
+    flux = np.asarray(catalog.flux("slot_PsfFlux")[0], float)
+    x, y = (np.asarray(catalog[f"slot_Centroid_{axis}"], float) for axis in "xy")
+    order = rows[np.argsort(-flux[rows], kind="stable")]
+    return Stars(x[order], y[order], flux[order], 1.0, _fwhm(catalog, rows), True)
 
 
 def _fwhm(catalog: Catalog, rows: NDArray[Any]) -> float:

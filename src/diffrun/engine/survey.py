@@ -33,6 +33,8 @@ _MOST_NAMED = 3
 _MOST_READ = 200
 #: How far a star of one visit is looked for in the other, science pixels.
 _REACH = 200.0
+#: What the recipe says, as `of_configuration` has it.
+_RECIPE = (True, False, 10.0)
 
 Keys = dict[str, int | str]
 
@@ -42,7 +44,7 @@ def survey(
     science: Keys,
     template: Keys,
     limits: Limits | None = None,
-    configuration: tuple[bool, bool, float] = (True, False, 10.0),
+    configuration: tuple[bool, bool, float] = _RECIPE,
 ) -> dict[str, Any]:
     """Compare two visits of a repository, and look for better templates.
 
@@ -174,7 +176,7 @@ def of_configuration(configfiles: Sequence[Path], overrides: Sequence[str]) -> t
         As the engine would.
     """
     if not configfiles and not overrides:
-        return True, False, 10.0  # the recipe, as it comes; the tree takes longer to load than all else
+        return _RECIPE  # the tree takes longer to load than all else
     from diffrun.engine import overrides as reader
     from diffrun.engine.config import ImageDifferenceConfig
 
