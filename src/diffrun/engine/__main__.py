@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -11,23 +10,13 @@ from typing import NoReturn
 
 from diffrun.engine import kernelcache
 from diffrun.engine.leave import leave
-
-_THREADS = (
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "BLIS_NUM_THREADS",
-    "OMP_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-)
+from diffrun.engine.threads import hold_algebra
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the program; see `diffrun.engine.program.main` for its exit status.
-
-    Linear algebra is held to one thread: with more, the last bits of a result depend on their number.
-    """
+    """Run the program; see `diffrun.engine.program.main` for its exit status."""
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # clean up on the way out
-    os.environ.update(dict.fromkeys(_THREADS, "1"))  # read once, when NumPy is imported
+    hold_algebra()
     kernelcache.keep()
     from diffrun.engine import program
 

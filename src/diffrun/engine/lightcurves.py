@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,6 +30,7 @@ from numpy.typing import NDArray
 from diffrun.engine import epoch, gather, places
 from diffrun.engine.associate import Objects, associate
 from diffrun.engine.leave import with_parent
+from diffrun.engine.threads import hold_algebra
 from diffrun.errors import DiffrunError, OutputError
 from diffrun.files.afw.catalog import read_catalog
 from diffrun.files.tables import Block, Column, csv_text, written
@@ -167,7 +167,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--processes", type=int, default=1, metavar="N")
     options = parser.parse_args(argv)
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # for the processes that follow
+    hold_algebra()  # in the processes that follow
     try:
         make(options)
     except DiffrunError as error:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Threads over the parts of an image, for functions that let go of the interpreter's lock."""
+"""Threads over the parts of an image, for functions that let go of the interpreter's lock; none elsewhere."""
 
 from __future__ import annotations
 
@@ -10,6 +10,21 @@ from typing import Any
 
 #: One a processor that we may run on. No result depends on their number.
 WORKERS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+_ALGEBRA = (
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "BLIS_NUM_THREADS",
+    "OMP_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+)
+
+
+def hold_algebra() -> None:
+    """Hold linear algebra to one thread, before NumPy is imported, here and in processes that follow.
+
+    With more, the last bits of a result depend on their number.
+    """
+    os.environ.update(dict.fromkeys(_ALGEBRA, "1"))
 
 
 def each(do: Callable[[Any], None], parts: Iterable[Any]) -> None:

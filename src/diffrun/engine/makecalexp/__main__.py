@@ -10,24 +10,21 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from diffrun.engine.threads import hold_algebra
 from diffrun.errors import DiffrunError, UsageError
 from diffrun.repository.dataid import DataId, parse_filter, parse_visit
 from diffrun.repository.register import refuse_other_filter
 
-_THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "OMP_NUM_THREADS")
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; the exit status is that of the error, 0 for none."""
-    # Linear algebra on more threads would change last bits; read once, when NumPy is imported.
-    os.environ.update(dict.fromkeys(_THREADS, "1"))
+    hold_algebra()
     try:
         print(json.dumps(_run(_parser().parse_args(argv)), indent=2))
         return 0
