@@ -21,8 +21,7 @@ def memory(science: tuple[int, int], template: tuple[int, int]) -> float:
     Parameters
     ----------
     science, template : `tuple` [`int`, `int`]
-        Shapes of both images. A template far larger than the science image is read whole, and dropped before
-        the science image is read.
+        Shapes of both images, of the template as much of it as is kept.
     """
     ours, theirs = (ny * nx / 1e6 for ny, nx in (science, template))
     return _PROGRAM + max(_SCIENCE * ours, _TEMPLATE * theirs)

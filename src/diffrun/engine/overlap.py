@@ -8,12 +8,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from diffrun.errors import NoOverlapError
 from diffrun.files.afw.exposure import Frame
-from diffrun.files.afw.reader import ExposureSummary
+from diffrun.files.afw.reader import ExposureSummary, Part
+from diffrun.files.afw.wcs import MADE_UP
 
 Array = NDArray[np.float64]
 #: By how many pixels a template may lie beside the science image, by the stars of both, and be moved.
 LARGEST_OFFSET = 20.0
+#: A template is cut only where more than this part of its pixels would be read for nothing.
+_NOTABLE = 0.5
+#: Places along a side of the science image that are carried into the template; pixels beside those of use.
+_PLACES, _SLACK = 33, 16
 
 
 def middle(image: Frame) -> tuple[float, float]:
@@ -60,6 +66,56 @@ def overlap_fraction(science: ExposureSummary, template: ExposureSummary) -> flo
     for start, end in zip(frame, np.roll(frame, -1, axis=0), strict=True):
         polygon = _clip(polygon, start, end)
     return float(_area(polygon) / _area(frame))
+
+
+def beneath(template: ExposureSummary, science: ExposureSummary, reach: float) -> Part:
+    """The rows and columns of a template that can fall onto a science image, where they are few of it.
+
+    Parameters
+    ----------
+    template, science : `ExposureSummary`
+    reach : `float`
+        How far outside the science image the template is still looked at, science pixels, beside the offset
+        that the stars may correct.
+
+    Returns
+    -------
+    part : `Part`
+        `None` for all, also where a WCS does not tell. A template no larger than the science image is never
+        cut.
+
+    Raises
+    ------
+    NoOverlapError
+        If the template lies elsewhere.
+    """
+    pixels = template.shape[0] * template.shape[1]
+    if pixels <= science.shape[0] * science.shape[1] or any(
+        one.wcs is None or one.metadata.get(MADE_UP, False) for one in (template, science)
+    ):
+        return None
+    margin = reach + LARGEST_OFFSET + _SLACK
+    (ny, nx), (x0, y0) = science.shape, science.xy0
+    along = (np.linspace(first - margin, first + n + margin, _PLACES) for first, n in ((x0, nx), (y0, ny)))
+    x, y = (places.ravel() for places in np.meshgrid(*along))
+    found = np.stack(template.wcs.sky_to_pixel(*science.wcs.pixel_to_sky(x, y)))
+    if not np.isfinite(found).all():
+        return None
+    low = np.floor(found.min(axis=1)).astype(int) - template.xy0 - _SLACK
+    high = np.ceil(found.max(axis=1)).astype(int) - template.xy0 + _SLACK
+    low, high = np.maximum(low, 0), np.minimum(high, template.shape[::-1])
+    if (low >= high).any():
+        raise no_overlap()
+    if np.prod(high - low) > _NOTABLE * pixels:
+        return None
+    return slice(int(low[1]), int(high[1])), slice(int(low[0]), int(high[0]))
+
+
+def no_overlap() -> NoOverlapError:
+    """What is said of two images of different sky."""
+    return NoOverlapError(
+        "the template does not overlap the science image at all", "choose two visits of the same sky"
+    )
 
 
 def _separation(ra: Array, dec: Array, ra0: Array, dec0: Array) -> Array:

@@ -7,11 +7,12 @@ import contextlib
 import logging
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from diffrun.engine import candidates, metadata
+from diffrun.engine import candidates, metadata, overlap
 from diffrun.engine.config import ImageDifferenceConfig
 from diffrun.engine.task import Inputs
 from diffrun.errors import DataError, RepositoryError
@@ -20,7 +21,7 @@ from diffrun.files.afw.background import read_background
 from diffrun.files.afw.catalog import Catalog, read_catalog, write_catalog
 from diffrun.files.afw.exposure import Exposure
 from diffrun.files.afw.kernel import LinearCombinationKernel
-from diffrun.files.afw.reader import read_exposure, read_summary
+from diffrun.files.afw.reader import ExposureSummary, Part, read_exposure, read_summary
 from diffrun.files.afw.writer import write_exposure, write_kernel
 from diffrun.files.atomic import write_bytes
 from diffrun.repository.dataid import SOURCE_BITS, DataId
@@ -47,9 +48,12 @@ def read(repository: Repository, science: DataId, template: DataId, config: Imag
     DataError
         If a file is damaged.
     """
+    summary = read_summary(repository.require("calexp", science))
     exposure = _calexp(repository, science, config.doAddCalexpBackground)
     logging.getLogger("imageDifference.getTemplate").info("Fetching calexp (%s) as template.", template)
-    reference = _calexp(repository, template, config.getTemplate.doAddCalexpBackground)
+    reach = config.subtract.kernel.active.kernelSizeMax // 2
+    beneath = partial(overlap.beneath, science=summary, reach=reach)
+    reference = _calexp(repository, template, config.getTemplate.doAddCalexpBackground, beneath)
     if science.visit == template.visit:
         _LOG.warning("Science image and template are the same visit, %d", science.visit)
     if science.filter != template.filter:
@@ -58,19 +62,29 @@ def read(repository: Repository, science: DataId, template: DataId, config: Imag
             science.filter, template.filter,
         )  # fmt: skip
     sources = _sources(repository, science) if config.doSelectSources else None
-    summary = read_summary(repository.require("calexp", science))
     return Inputs(summary, exposure, reference, sources, science.ccd_exposure_id << SOURCE_BITS)
 
 
-def _calexp(repository: Repository, data_id: DataId, add_background: bool) -> Callable[[], Exposure]:
+def _calexp(
+    repository: Repository,
+    data_id: DataId,
+    add_background: bool,
+    part: Callable[[ExposureSummary], Part] = lambda _summary: None,
+) -> Callable[[], Exposure]:
     """What reads a calexp, with the filter of its data id as the butler hands it out, and with its sky."""
     path = repository.require("calexp", data_id)
     background = repository.require("calexpBackground", data_id) if add_background else None
 
     def load() -> Exposure:
-        exposure = read_exposure(path).replace(filter=data_id.filter)
+        taken: list[tuple[tuple[int, int], Part]] = []
+
+        def take(summary: ExposureSummary) -> Part:
+            taken.append((summary.shape, part(summary)))
+            return taken[0][1]
+
+        exposure = read_exposure(path, take).replace(filter=data_id.filter)
         if background is not None:
-            read_background(background).added_to(exposure.image)
+            read_background(background).added_to(exposure.image, *taken[0])
         return photocalib.flattened(exposure)
 
     return load

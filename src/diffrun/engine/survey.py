@@ -20,9 +20,10 @@ from diffrun.engine import cost
 from diffrun.engine.comparison import Comparison, Side, side
 from diffrun.engine.glance import Look, look
 from diffrun.engine.judgement import NOTE, Limits, judge
-from diffrun.engine.overlap import overlap_fraction
+from diffrun.engine.overlap import beneath, overlap_fraction
 from diffrun.engine.starfield import Common, common
-from diffrun.errors import DataError, DiffrunError, RepositoryError, UsageError
+from diffrun.errors import DataError, DiffrunError, NoOverlapError, RepositoryError, UsageError
+from diffrun.files.afw.reader import ExposureSummary
 from diffrun.repository.dataid import DataId, parse_id
 from diffrun.repository.gen2 import Repository
 
@@ -33,6 +34,8 @@ _MOST_NAMED = 3
 _MOST_READ = 200
 #: How far a star of one visit is looked for in the other, science pixels.
 _REACH = 200.0
+#: Half of the largest matching kernel, pixels.
+_KERNEL = 17
 #: What the recipe says, as `of_configuration` has it.
 _RECIPE = (True, False, 10.0)
 
@@ -97,10 +100,19 @@ def survey(
         "overlap_fraction": None if pair.overlap is None else round(pair.overlap, 4),
         "convolved": "template" if pair.convolves_template else "science",
         "checks": [check.as_dict() for check in checks],
-        "cost": cost.expected(first.look.summary.shape, second.look.summary.shape),
+        "cost": cost.expected(first.look.summary.shape, _kept(second.look.summary, first.look.summary)),
         "better": better,
         "warnings": [*warnings, *(check.line for check in checks if check.verdict == NOTE), *skipped],
     }
+
+
+def _kept(template: ExposureSummary, science: ExposureSummary) -> tuple[int, int]:
+    """The shape of what the engine keeps of a template in memory."""
+    try:
+        part = beneath(template, science, _KERNEL)
+    except NoOverlapError:
+        return science.shape
+    return template.shape if part is None else (part[0].stop - part[0].start, part[1].stop - part[1].start)
 
 
 def _choose(repository: Repository, known: Keys) -> tuple[DataId, list[str]]:

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffrun.engine.masks import with_planes
+from diffrun.engine.overlap import no_overlap
 from diffrun.engine.threads import bands, each
-from diffrun.errors import NoOverlapError
 from diffrun.files.afw.exposure import Exposure, Frame, Wcs
 
 #: Planes that belong to the template alone; all others, known or not, stay with its pixels.
@@ -272,9 +272,7 @@ def warp(template: Exposure, science: Frame, border: int = 0, order: int = 3, st
 
     each(do, bands(shape[0], _ROWS))
     if np.all(bits[border : shape[0] - border, border : shape[1] - border] & no_data):
-        raise NoOverlapError(
-            "the template does not overlap the science image at all", "choose two visits of the same sky"
-        )
+        raise no_overlap()
     exposure = template.replace(
         image=image, variance=variance, mask=bits, planes=planes, wcs=science.wcs, xy0=xy0, psf=None
     )

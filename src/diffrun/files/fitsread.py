@@ -88,14 +88,25 @@ class Hdu:
         count = int(np.prod(self.shape))
         return np.frombuffer(data, types, count, self._segment.data).reshape(self.shape)
 
-    def band(self, first: int, last: int) -> NDArray[Any]:
-        """Rows ``first`` to ``last - 1`` of a two-dimensional image as they are stored; nothing is proved."""
+    def part(self, rows: slice, columns: slice) -> NDArray[Any]:
+        """Some rows and columns of a two-dimensional image as they are stored; only those are kept.
+
+        The HDU is not proved by that: where it is to be, all of it is read and summed at the end.
+        """
         if not self.is_image or not self.shape:
             raise DataError("there is no image where one should be", _ANEW)
-        out = np.empty((last - first, self.shape[-1]), _TYPES[int(self.header["BITPIX"])])
-        start = self._segment.data + first * self.shape[-1] * out.itemsize
-        self._source.read(out.reshape(-1).view(np.uint8).data, start)
-        return out.byteswap(inplace=True) if out.itemsize > 1 else out
+        kind = np.dtype(_TYPES[int(self.header["BITPIX"])])
+        width, wanted = self.shape[-1], columns.stop - columns.start
+        out = np.empty((rows.stop - rows.start, wanted), kind)
+        many = max(_PIECE // (width * kind.itemsize), 1)
+        for top in range(0, len(out), many):
+            piece = out[top : top + many]
+            lines = piece if wanted == width else np.empty((len(piece), width), kind)
+            at = self._segment.data + (rows.start + top) * width * kind.itemsize
+            self._source.read(lines.reshape(-1).view(np.uint8).data, at)
+            if lines is not piece:
+                piece[:] = lines[:, columns]
+        return out.byteswap(inplace=True) if kind.itemsize > 1 else out
 
     def rows(self) -> NDArray[Any]:
         """A binary table's rows as they stand in the file."""
@@ -167,10 +178,11 @@ class _Compressed(Hdu):
     def mapped(self) -> NDArray[Any] | None:
         return None
 
-    def band(self, first: int, last: int) -> NDArray[Any]:
+    def part(self, rows: slice, columns: slice) -> NDArray[Any]:
+        self.prove()
         with _quiet():
-            data = self._packed.section[..., first:last, :]
-        return np.asarray(data, data.dtype.newbyteorder("=")).reshape(last - first, self.shape[-1])
+            data = self._packed.section[..., rows, columns]
+        return np.asarray(data, data.dtype.newbyteorder("=")).reshape(rows.stop - rows.start, -1)
 
 
 class _Source:

@@ -66,7 +66,7 @@ class Layer:
         width, height = self.box[2:]
         x, y = _bin_centres(width, self.statistics.shape[1]), _bin_centres(height, self.statistics.shape[0])
         if self.order is not None:
-            yield self._approximated(x, y)
+            yield from self._approximated(x, y)
             return
         style = self.style
         if min(self.statistics.shape) < _LEAST[style]:
@@ -76,8 +76,8 @@ class Layer:
         good = np.isfinite(columns).all(axis=0)
         yield from _joined_rows(x[good], columns[:, good], np.arange(width), style)
 
-    def _approximated(self, x: Array, y: Array) -> NDArray[np.float32]:
-        """The Chebyshev polynomial of least squares, at each pixel."""
+    def _approximated(self, x: Array, y: Array) -> Iterator[NDArray[np.float32]]:
+        """The Chebyshev polynomial of least squares at each pixel, some rows at a time."""
         width, height = self.box[2:]
         box = (-0.5, -0.5, width - 0.5, height - 0.5)
         order = self.order or 0
@@ -95,7 +95,9 @@ class Layer:
             matrix[i, j] = coefficient
         u = (2 * np.arange(width) - box[0] - box[2]) / (box[2] - box[0])
         v = (2 * np.arange(height) - box[1] - box[3]) / (box[3] - box[1])
-        return np.asarray(np.polynomial.chebyshev.chebgrid2d(u, v, matrix).T.astype(np.float32))
+        for top in range(0, height, _BAND):
+            band = np.polynomial.chebyshev.chebgrid2d(u, v[top : top + _BAND], matrix).T
+            yield np.asarray(band.astype(np.float32))
 
 
 @dataclass(frozen=True)
@@ -121,18 +123,30 @@ class Background:
         self.added_to(total)
         return total
 
-    def added_to(self, image: NDArray[np.float32]) -> None:
-        """Add the sky to the image it was subtracted from, in place; raises as `image` does."""
+    def added_to(
+        self,
+        image: NDArray[np.float32],
+        whole: tuple[int, int] | None = None,
+        part: tuple[slice, slice] | None = None,
+    ) -> None:
+        """Add the sky to the image it was subtracted from, in place; raises as `image` does.
+
+        Where ``image`` is a part of that one, ``part`` has its rows and columns, and ``whole`` the shape.
+        """
+        whole = whole or (len(image), image.shape[1])
+        rows, columns = part or (slice(0, whole[0]), slice(0, whole[1]))
         for layer in self.layers:
-            if (layer.box[3], layer.box[2]) != image.shape:
+            if (layer.box[3], layer.box[2]) != whole:
                 raise DataError(
                     f"the background has {layer.box[2]} x {layer.box[3]} pixels, "
-                    f"the image {image.shape[1]} x {image.shape[0]}",
+                    f"the image {whole[1]} x {whole[0]}",
                     "give the background that belongs to this image",
                 )
             top, total = 0, 0.0
             for band in layer.bands():
-                image[top : top + len(band)] += band
+                first, last = max(top, rows.start), min(top + len(band), rows.stop)
+                if first < last:
+                    image[first - rows.start : last - rows.start] += band[first - top : last - top, columns]
                 top += len(band)
                 total += float(band.sum(dtype=float))
             if not np.isfinite(total):

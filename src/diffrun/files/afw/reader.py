@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -31,8 +32,8 @@ from diffrun.files.fitsheader import Header
 _MAX_EXPINFO = 2
 _ANEW = "get a whole copy of this file, or make it anew"
 
-#: The first row and the one after the last; `None` for all, with their checksums.
-Rows = tuple[int, int] | None
+#: Rows and columns of the pixels; `None` for all.
+Part = tuple[slice, slice] | None
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class ExposureSummary:
     calibration: photocalib.ChebyshevField | None = None
 
 
-def read_exposure(path: Path) -> Exposure:
+def read_exposure(path: Path, part: Callable[[ExposureSummary], Part] = lambda _summary: None) -> Exposure:
     """Read an exposure: pixels, PSF, WCS, zero point and the rest of its header.
 
     Parameters
@@ -82,6 +83,9 @@ def read_exposure(path: Path) -> Exposure:
     path : `pathlib.Path`
         A FITS file with image, mask and variance in HDUs 1 to 3, plain or compressed; an image in HDU 0
         has a blank mask and variance, as in afw. Or a file of lsst-images, whose HDUs go by their names.
+    part : callable, optional
+        Says by all but the pixels which of them are wanted. The others are summed where there is a checksum,
+        and not kept.
 
     Returns
     -------
@@ -94,7 +98,9 @@ def read_exposure(path: Path) -> Exposure:
         If the file is damaged or holds what cannot be used; the message names it.
     """
     with fitsread.opened(path) as hdus:
-        return _exposure(_summary(hdus), *_planes(hdus, None))
+        summary = _summary(hdus)
+        wanted = part(summary)
+        return _exposure(_cut(summary, wanted), *_planes(hdus, wanted))
 
 
 def map_exposure(path: Path) -> Exposure:
@@ -134,15 +140,22 @@ def read_bands(path: Path, most: int, height: int) -> list[Exposure]:
     """
     with fitsread.opened(path, pixels=False) as hdus:
         summary = _summary(hdus)
-        (ny, nx), (x0, y0) = summary.shape, summary.xy0
+        ny, nx = summary.shape
         count = max(most // (height * nx), 1)
         if count * height >= ny:
-            return [_exposure(summary, *_planes(hdus, (0, ny)))]
+            return [_exposure(summary, *_planes(hdus, None))]
         starts = np.linspace(0, ny - height, count + 2)[1:-1].astype(int)
-        return [
-            _exposure(replace(summary, xy0=(x0, y0 + first)), *_planes(hdus, (first, first + height)))
-            for first in starts.tolist()
-        ]
+        parts = [(slice(first, first + height), slice(0, nx)) for first in starts.tolist()]
+        return [_exposure(_cut(summary, part), *_planes(hdus, part)) for part in parts]
+
+
+def _cut(summary: ExposureSummary, part: Part) -> ExposureSummary:
+    """What is said of some of the pixels."""
+    if part is None:
+        return summary
+    (rows, columns), (x0, y0) = part, summary.xy0
+    shape = (rows.stop - rows.start, columns.stop - columns.start)
+    return replace(summary, shape=shape, xy0=(x0 + columns.start, y0 + rows.start))
 
 
 def _exposure(
@@ -288,11 +301,11 @@ def _filter(header: Header, archive: Archive) -> str:
 
 
 def _planes(
-    hdus: list[fitsread.Hdu], rows: Rows
+    hdus: list[fitsread.Hdu], part: Part
 ) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.float32], dict[str, int]]:
     """Image, mask, variance, and the planes of the mask."""
     if _image_hdu(hdus) == 0:
-        image = _pixels(hdus[0], rows)
+        image = _pixels(hdus[0], part)
         return image, np.zeros(image.shape, np.int32), np.zeros_like(image), dict(DEFAULT_PLANES)
     named = lsstimages.is_one(hdus)
     kinds = ("IMAGE", "MASK", "VARIANCE")
@@ -301,15 +314,14 @@ def _planes(
         found = hdus[number].header.get("EXTTYPE", kind) if number < len(hdus) else "missing"
         if str(found).strip() != kind or not hdus[number].is_image:
             raise DataError(f"HDU {number} should be the {kind}, and is {str(found).strip()}", _ANEW)
-    image, variance = _pixels(hdus[places[0]], rows), _pixels(hdus[places[2]], rows)
+    shapes = [hdus[number].shape[-2:] for number in places]
+    if len(set(shapes)) > 1:
+        raise DataError("image {}, mask {}, variance {} differ in shape".format(*shapes), _ANEW)
+    image, variance = _pixels(hdus[places[0]], part), _pixels(hdus[places[2]], part)
     if named:
-        raw, bits = lsstimages.masks(hdus, partial(_integers, rows=rows))
+        raw, bits = lsstimages.masks(hdus, partial(_integers, part=part))
     else:
-        raw, bits = _integers(hdus[2], rows), cards.plane_bits(hdus[2].header)
-    if not image.shape == raw.shape == variance.shape:
-        raise DataError(
-            f"image {image.shape}, mask {raw.shape}, variance {variance.shape} differ in shape", _ANEW
-        )
+        raw, bits = _integers(hdus[2], part), cards.plane_bits(hdus[2].header)
     origins = {cards.origin(hdus[number].header) for number in places}
     if len(origins) > 1:
         raise DataError(f"image, mask and variance have the origins {sorted(origins)}", "make the file anew")
@@ -341,27 +353,25 @@ def _mapped(
     return image, mask, variance, planes
 
 
-def _stored(hdu: fitsread.Hdu, rows: Rows) -> NDArray[Any]:
-    """A plane as it is stored, or some of its rows."""
-    if rows is None:
+def _stored(hdu: fitsread.Hdu, part: Part) -> NDArray[Any]:
+    """A plane as it is stored, or a part of it."""
+    if part is None:
         return hdu.pixels().reshape(hdu.shape[-2:])
-    if len(hdu.shape) < 2 or rows[1] > hdu.shape[-2]:
-        raise DataError(f"a plane has the shape {hdu.shape}, and the image {rows[1]} rows or more", _ANEW)
-    return hdu.band(*rows)
+    return hdu.part(*part)
 
 
-def _pixels(hdu: fitsread.Hdu, rows: Rows) -> NDArray[np.float32]:
+def _pixels(hdu: fitsread.Hdu, part: Part) -> NDArray[np.float32]:
     """An image plane as float32, with its scale applied."""
-    data = _stored(hdu, rows)
+    data = _stored(hdu, part)
     scale, zero = float(hdu.header.get("BSCALE", 1)), float(hdu.header.get("BZERO", 0))
     if (scale, zero) != (1.0, 0.0):
         data = data * scale + zero
     return np.ascontiguousarray(data, np.float32)
 
 
-def _integers(hdu: fitsread.Hdu, rows: Rows) -> NDArray[np.int32]:
+def _integers(hdu: fitsread.Hdu, part: Part) -> NDArray[np.int32]:
     """A mask plane as int32; its BLANK card means nothing."""
-    data = _stored(hdu, rows)
+    data = _stored(hdu, part)
     scale, zero = float(hdu.header.get("BSCALE", 1)), float(hdu.header.get("BZERO", 0))
     if data.dtype.kind not in "iu" or scale != 1 or zero != round(zero):
         raise DataError(

@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Of a template far larger than the science image only what lies beneath is kept in memory."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scenes import Profile
+
+from diffrun.engine import overlap
+from diffrun.errors import DataError, NoOverlapError
+from diffrun.files.afw.background import Background, Layer, write_background
+from diffrun.files.afw.exposure import Exposure
+from diffrun.files.afw.psf import GaussianPsf
+from diffrun.files.afw.reader import read_exposure, read_summary
+from diffrun.files.afw.wcs import MADE_UP, TanSipWcs
+from diffrun.files.afw.writer import write_exposure
+from diffrun.repository.dataid import DataId
+from diffrun.repository.paths import relative
+from diffrun.repository.register import MAPPER, enter
+
+RECIPE = Path(__file__).parents[2] / "configs" / "diffimconfig.py"
+SCALE = 0.2 / 3600
+SIZE, LARGE, XY0 = 320, 3200, (-50, 700)
+#: The first pixel of the template, and where the middle of the science image is in its parent pixels.
+SCIENCE, TEMPLATE, WHOLE = (DataId(visit, "r", "2,2", "1,1") for visit in (1, 2, 3))
+PLACE = (XY0[0] + 1500.0, XY0[1] + 640.0)
+TRANSIENT = (210.0, 90.0, 9000.0)
+
+
+def wcs(pixel, degrees):
+    """0.2 arcsec pixels, turned about a pixel that sees the one place."""
+    c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    return TanSipWcs((53.0, -27.4), pixel, SCALE * np.array([[-c, s], [s, c]]))
+
+
+OURS, THEIRS = wcs((SIZE / 2 - 0.5, SIZE / 2 - 0.5), 4.0), wcs(PLACE, 0.0)
+
+
+def drawn(shape, xy0, fwhm, sources):
+    """Stars (x, y, flux) at parent pixels on a sky of 800."""
+    image, profile = np.full((shape[0] + 80, shape[1] + 80), 800.0), Profile(fwhm, np.inf)
+    for x, y, flux in sources:
+        i, j = round(y), round(x)
+        row, column = i - xy0[1] + 20, j - xy0[0] + 20
+        if 0 <= row < shape[0] + 39 and 0 <= column < shape[1] + 39:
+            image[row : row + 41, column : column + 41] += flux * profile.stamp(x - j, y - i)
+    return image[40:-40, 40:-40]
+
+
+def noisy(image, seed):
+    return np.random.default_rng(seed).poisson(image).astype(np.float32)
+
+
+def exposed(image, where, xy0, fwhm):
+    psf, blank = GaussianPsf((31, 31), fwhm / 2.3548), np.zeros(image.shape, np.int32)
+    return Exposure(image - np.float32(800), blank, image.copy(), where, psf, xy0, filter="r", flux_mag0=1e12)
+
+
+def sky_of(x, y):
+    return OURS.sky_to_pixel(*THEIRS.pixel_to_sky(x, y))
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory) -> Path:
+    """The science image, the part of the template that is beneath it, and the whole template."""
+    root = tmp_path_factory.mktemp("huge") / "repo"
+    random = np.random.default_rng(5)
+    x, y = random.uniform(0, LARGE, (2, 7000)) + np.array(XY0)[:, None]
+    stars = np.stack([x, y, 10 ** random.uniform(3.3, 5.0, 7000)], axis=1)
+    ours = np.stack([*sky_of(x, y), stars[:, 2]], axis=1)
+    science = exposed(noisy(drawn((SIZE, SIZE), (0, 0), 4.2, [*ours, TRANSIENT]), 1), OURS, (0, 0), 4.2)
+    large = exposed(noisy(drawn((LARGE, LARGE), XY0, 3.5, stars), 2), THEIRS, XY0, 3.5)
+    root.mkdir()
+    (root / "_mapper").write_bytes(MAPPER)
+    for data_id, one in ((SCIENCE, science), (WHOLE, large)):
+        write_exposure(root / relative("calexp", data_id), one)
+    both = [read_summary(root / relative("calexp", one)) for one in (WHOLE, SCIENCE)]
+    cut = overlap.beneath(*both, 17)  # half of the largest kernel
+    planes = {name: getattr(large, name)[cut] for name in ("image", "mask", "variance")}
+    part = large.replace(xy0=(XY0[0] + cut[1].start, XY0[1] + cut[0].start), **planes)
+    write_exposure(root / relative("calexp", TEMPLATE), part)
+    for data_id, one in ((SCIENCE, science), (TEMPLATE, part), (WHOLE, large)):
+        (ny, nx), level = one.shape, np.full((2, 2), 800, np.float32)
+        layer = Layer(level, level, (*one.xy0, nx, ny), "LINEAR")
+        write_background(root / relative("calexpBackground", data_id), Background((layer,)))
+        enter(root, data_id, 15.0)
+    return root
+
+
+def run(repository, template, output):
+    """The program in a process of its own, and its largest memory in MiB."""
+    words = ["--id", f"visit={SCIENCE.visit}", "--templateId", f"visit={template}", "--output", output]
+    command = [sys.executable, "-m", "diffrun.engine", repository, *words, "--configfile", RECIPE]
+    child = subprocess.Popen(
+        [str(word) for word in command], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
+    )
+    said = child.stderr.read()
+    _, status, usage = os.wait4(child.pid, 0)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    child.stderr.close()
+    assert child.returncode == 0, said.decode()
+    return usage.ru_maxrss / 1024
+
+
+def test_the_difference_is_that_of_the_part_beneath_in_its_memory(repository, tmp_path):
+    used = [run(repository, one.visit, tmp_path / str(one.visit)) for one in (TEMPLATE, WHOLE)]
+    names = ("differenceExp", "matchedExp", "kernel", "diaSrc")
+    assert used[1] < used[0] + 15, used
+    for name in names:
+        files = [tmp_path / str(v.visit) / relative(f"deepDiff_{name}", SCIENCE) for v in (TEMPLATE, WHOLE)]
+        if files[0].exists() or name != "matchedExp":
+            assert files[0].read_bytes() == files[1].read_bytes(), name
+    difference = read_exposure(tmp_path / "3" / relative("deepDiff_differenceExp", SCIENCE))
+    x, y, flux = TRANSIENT
+    near = difference.image[int(y) - 8 : int(y) + 9, int(x) - 8 : int(x) + 9]
+    assert near.sum() == pytest.approx(flux, abs=5 * np.sqrt(17 * 17 * 2 * 800))
+    assert not difference.has("NO_DATA").any()
+
+
+def summary(shape, xy0, where, **metadata):
+    blank = np.zeros(shape, np.float32)
+    return Exposure(blank, blank.astype(np.int32), blank, where, xy0=xy0, metadata=metadata)
+
+
+def test_the_part_holds_all_that_the_stars_may_move_there():
+    science, template = summary((SIZE, SIZE), (0, 0), OURS), summary((LARGE, LARGE), XY0, THEIRS)
+    rows, columns = overlap.beneath(template, science, 10)
+    edge = np.linspace(-30.5, SIZE + 29.5, 50)
+    x, y = (places.ravel() for places in np.meshgrid(edge, edge))
+    u, v = THEIRS.sky_to_pixel(*OURS.pixel_to_sky(x, y))
+    assert (u - XY0[0] > columns.start + 3).all() and (u - XY0[0] < columns.stop - 4).all()
+    assert (v - XY0[1] > rows.start + 3).all() and (v - XY0[1] < rows.stop - 4).all()
+    assert max(rows.stop - rows.start, columns.stop - columns.start) < SIZE * 1.1 + 150
+
+
+def test_what_is_not_cut():
+    science, template = summary((SIZE, SIZE), (0, 0), OURS), summary((LARGE, LARGE), XY0, THEIRS)
+    assert overlap.beneath(summary((SIZE, SIZE), XY0, THEIRS), science, 10) is None  # no larger
+    assert overlap.beneath(summary((500, 500), (1250, 1100), THEIRS), science, 10) is None  # most is needed
+    assert overlap.beneath(summary((LARGE, LARGE), XY0, THEIRS, **{MADE_UP: True}), science, 10) is None
+    with pytest.raises(NoOverlapError, match="does not overlap"):
+        overlap.beneath(summary((LARGE, LARGE), (9000, 9000), THEIRS), science, 10)
+    assert overlap.beneath(template, science, 10) is not None
+
+
+def packed(path, name, tmp_path):
+    """The same file with its pixels compressed, or gzipped, or without checksums."""
+    from astropy.io import fits
+
+    other = tmp_path / f"{name}.fits{'.gz' if name == 'gz' else ''}"
+    with fits.open(path, do_not_scale_image_data=True) as hdus:
+        if name == "packed":
+            found = [hdus[0].copy()]
+            for hdu in hdus[1:4]:
+                how = {"compression_type": "RICE_1" if hdu.data.dtype.kind == "i" else "GZIP_2"}
+                how |= {} if hdu.data.dtype.kind == "i" else {"quantize_level": 0}
+                found.append(fits.CompImageHDU(hdu.data, hdu.header, tile_shape=(50, 700), **how))
+            hdus = fits.HDUList([*found, *(hdu.copy() for hdu in hdus[4:])])
+        hdus.writeto(other, checksum=name != "bare")
+    return other
+
+
+@pytest.mark.parametrize("name", ["plain", "bare", "packed", "gz"])
+def test_a_part_is_read_as_it_stands_in_the_whole(repository, tmp_path, name):
+    path = repository / relative("calexp", SCIENCE)
+    path = path if name == "plain" else packed(path, name, tmp_path)
+    whole = read_exposure(path)
+    for rows, columns in ((slice(17, 203), slice(41, 42)), (slice(319, 320), slice(0, 320))):
+        part = read_exposure(path, lambda _, part=(rows, columns): part)
+        assert part.xy0 == (columns.start, rows.start)
+        for plane in ("image", "mask", "variance"):
+            assert np.array_equal(getattr(part, plane), getattr(whole, plane)[rows, columns])
+            assert getattr(part, plane).dtype == getattr(whole, plane).dtype
+
+
+@pytest.mark.parametrize("name", ["plain", "packed", "gz"])
+def test_damage_beside_the_part_is_seen_where_there_is_a_checksum(repository, tmp_path, name):
+    import gzip
+
+    path = tmp_path / "damaged.fits"
+    content = bytearray((repository / relative("calexp", SCIENCE)).read_bytes())
+    if name == "packed":
+        content = bytearray(packed(repository / relative("calexp", SCIENCE), name, tmp_path).read_bytes())
+    content[-2880 * 60] ^= 1  # in a plane's last rows
+    path.write_bytes(gzip.compress(content) if name == "gz" else content)
+    with pytest.raises(DataError, match="damaged"):
+        read_exposure(path, lambda _: (slice(0, 20), slice(0, 20)))
+
+
+@pytest.mark.parametrize("order", [None, 3])
+def test_the_sky_of_a_part_is_that_of_the_whole(order):
+    level = np.random.default_rng(3).normal(800, 9, (7, 9)).astype(np.float32)
+    sky = Background((Layer(level, np.ones_like(level), (5, 9, 410, 330), order=order),))
+    rows, columns = slice(60, 201), slice(33, 400)
+    part = np.zeros((141, 367), np.float32)
+    sky.added_to(part, (330, 410), (rows, columns))
+    assert np.array_equal(part, sky.image((330, 410))[rows, columns])
+    with pytest.raises(DataError, match="410 x 330 pixels, the image 411 x 330"):
+        sky.added_to(part, (330, 411), (rows, columns))
