@@ -48,13 +48,12 @@ def job(plan: Plan) -> Job:
     """The call of the program that looks at both visits: at the first sensor, where there are several."""
     words = [str(plan.repository), "--science", *id_words(plan.science[0].as_dict())]
     words += ["--template", *id_words(plan.template[0].as_dict())]
-    for item in plan.configfiles[1:]:  # without the recipe's own, which it knows
-        words += ["--configfile", str(item.path)]
+    files = plan.configfiles if plan.config or plan.configfiles[1:] else ()  # the recipe alone it knows
+    words += [word for item in files for word in ("--configfile", str(item.path))]
     words += [word for override in plan.config for word in ("--config", override)]
     limits = [(name, value) for name, value in plan.limits if name != "max_memory"]
     words += [word for name, value in limits for word in ("--" + name.replace("_", "-"), value)]
-    configs = tuple(item.path for item in plan.configfiles[1:])
-    return Job(SURVEY, tuple(words), (plan.repository,), configs=configs)
+    return Job(SURVEY, tuple(words), (plan.repository,), configs=tuple(item.path for item in files))
 
 
 def heard(plan: Plan, status: int, answer: Callable[[], str], said: list[str]) -> Advice:

@@ -86,6 +86,7 @@ def test_the_configuration_is_heard(tmp_path: Path) -> None:
     wrong = run("check", *GOOD, "--config", "convolveTemplat=False")
     assert wrong.returncode == 2
     assert "convolveTemplat" in wrong.stderr
+    assert run("check", *GOOD, "--config", "getTemplate.doAddCalexpBackground=False").returncode == 0
 
 
 def test_a_run_begins_with_the_same_lines_and_stops_where_they_say_so(tmp_path: Path) -> None:

@@ -94,6 +94,9 @@ def test_what_a_configuration_says() -> None:
     threshold = "subtract.kernel['AL'].detectionConfig.detThreshold=7"
     changed = ["convolveTemplate=False", "mode=literal", threshold]
     assert of_configuration([recipe], changed) == (False, True, 7.0)
+    # a field of the task that the recipe puts in another's place
+    added = ["getTemplate.doAddCalexpBackground=False"]
+    assert of_configuration([recipe], added) == of_configuration([], [])
 
 
 def test_seeing_and_overlap_of_real_visits(shared_data: Path) -> None:

@@ -193,7 +193,6 @@ def of_configuration(configfiles: Sequence[Path], overrides: Sequence[str]) -> t
     from diffrun.engine.config import ImageDifferenceConfig
 
     config = ImageDifferenceConfig()
-    config.convolveTemplate = True
     reader.apply(config, [each for path in configfiles for each in reader.read_configfile(path)])
     reader.apply(config, [reader.read_argument(text, "--config") for text in overrides])
     threshold = float(config.subtract.kernel.active.detectionConfig.detThreshold)
