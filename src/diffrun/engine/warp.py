@@ -264,14 +264,19 @@ def warp(template: Exposure, science: Frame, border: int = 0, order: int = 3, st
     bits_of = np.array([template.bits("SAT"), 1 << planes[TEMPLATE_SATURATED], carried, no_data], np.int32)
     table, area = lanczos_table(order).astype(np.float32), np.float32(grid.area)
 
+    inner = np.s_[border : shape[1] - border]
+    covered: list[bool] = []
+
     def do(band: tuple[int, int]) -> None:
         _interpolate(
             template.image, template.variance, template.mask, grid.x, grid.y, grid.step, table, bits_of, area,
             band, image, variance, bits,
         )  # fmt: skip
+        rows = slice(max(band[0], border), min(band[1], shape[0] - border))
+        covered.append(bool(((bits[rows, inner] & no_data) == 0).any()))
 
     each(do, bands(shape[0], _ROWS))
-    if np.all(bits[border : shape[0] - border, border : shape[1] - border] & no_data):
+    if not any(covered):
         raise no_overlap()
     exposure = template.replace(
         image=image, variance=variance, mask=bits, planes=planes, wcs=science.wcs, xy0=xy0, psf=None

@@ -30,7 +30,7 @@ from diffrun.engine.makecalexp import (
 from diffrun.engine.masks import grown
 from diffrun.engine.smoothpsf import FWHM_PER_SIGMA
 from diffrun.engine.smoothpsf import fwhm as width_of
-from diffrun.engine.spikes import spikes
+from diffrun.engine.spikes import neighbours, spikes
 from diffrun.errors import DataError, NoStarsError
 from diffrun.files.afw.background import Background
 from diffrun.files.afw.catalog import Catalog
@@ -284,7 +284,7 @@ def _width_of_stars(flat: Image, sigma: Image, hidden: Bool, saturated: Bool, gu
     """The FWHM from the stars' half-light radius; NaN without a star. It is looked for twice if need be."""
     found = float("nan")
     for _ in range(2):
-        sharp = spikes(flat, sigma, ~hidden, _neighbours(min(guess, _FIRST_FWHM)))
+        sharp = _spikes(flat, sigma, hidden, min(guess, _FIRST_FWHM))
         objects = stars.find(np.where(sharp, np.float32(0), flat), sigma, hidden | sharp, guess, 8.0)
         rows = np.clip(np.rint(objects.y).astype(int), 0, flat.shape[0] - 1)
         columns = np.clip(np.rint(objects.x).astype(int), 0, flat.shape[1] - 1)
@@ -298,10 +298,12 @@ def _width_of_stars(flat: Image, sigma: Image, hidden: Bool, saturated: Bool, gu
     return found
 
 
-def _neighbours(fwhm: float) -> float:
-    """The mean of the four next pixels of a star in the middle of a pixel, in units of its peak."""
+def _spikes(flat: Image, sigma: Image, hidden: Bool, fwhm: float) -> Bool:
+    """Pixels too sharp for stars of a FWHM."""
     star = psffit.moffat(9, fwhm, 4.0)
-    return float((star[4, 3] + star[4, 5] + star[3, 4] + star[5, 4]) / 4 / star[4, 4])
+    found = np.zeros(flat.shape, bool)
+    found[spikes(flat, sigma**2, hidden, np.True_, neighbours(star))] = True
+    return found
 
 
 def _repaired(flat: Image, sigma: Image, plane: _Planes, fwhm: float, account: _Account
@@ -311,7 +313,7 @@ def _repaired(flat: Image, sigma: Image, plane: _Planes, fwhm: float, account: _
     What was interpolated before, as the mask says, is left as it is.
     """
     missing = plane.has("NO_DATA")
-    hot = spikes(flat, sigma, ~(missing | plane.has("SAT", "BAD")), _neighbours(fwhm))
+    hot = _spikes(flat, sigma, missing | plane.has("SAT", "BAD"), fwhm)
     dead = defects.far_below(flat, sigma) & ~missing
     plane = plane.with_plane("CR", hot).with_plane("BAD", dead)
     account.known |= {"hot_pixels": int(hot.sum()), "dead_pixels": int(dead.sum())}
