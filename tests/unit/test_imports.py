@@ -14,7 +14,7 @@ import pytest
 import diffrun
 
 PACKAGE = Path(diffrun.__file__).parent
-GROUND = {"errors", "files", "repository"}
+GROUND = {"errors", "files", "repository", "threads"}
 PARTS = {path.stem if path.is_file() else path.name for path in PACKAGE.iterdir() if path.name[0] != "_"}
 NOT_LAUNCHER = GROUND | {"cli", "configs", "containers", "engine", "py", "twinkles"}
 #: Everything else is the launcher's.
@@ -22,7 +22,8 @@ LAUNCHER = PARTS - NOT_LAUNCHER
 #: Part of the package -> the other parts that it may import.
 MAY_IMPORT = {
     "errors": set(),
-    "files": {"errors"},
+    "threads": set(),
+    "files": {"errors", "threads"},
     "repository": GROUND,
     "twinkles": GROUND,
     "engine": GROUND,

@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from diffrun.engine import kernelcache
 from diffrun.engine.leave import leave
-from diffrun.engine.threads import hold_algebra
+from diffrun.threads import hold_algebra
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import make_interp_spline
 
-from diffrun.engine.threads import bands, each
+from diffrun.threads import bands, each
 
 Float = NDArray[np.float32]
 

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from diffrun.engine.smallkernel import correlate_small, is_small
 from diffrun.engine.smoothpsf import fit_field, full_convolution
-from diffrun.engine.threads import each
 from diffrun.files.afw.kernel import LinearCombinationKernel, chebyshev_terms
+from diffrun.threads import each
 
 Array = NDArray[np.float64]
 Float = NDArray[np.float32]

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from diffrun.engine.basis import GaussianBasis
 from diffrun.engine.candidates import UNUSABLE_PLANES, Candidates
 from diffrun.engine.masks import grown
-from diffrun.engine.threads import each
 from diffrun.files.afw.exposure import Exposure
 from diffrun.files.afw.kernel import LinearCombinationKernel
+from diffrun.threads import each
 
 Array = NDArray[np.float64]
 Float = NDArray[np.float32]

@@ -30,10 +30,10 @@ from numpy.typing import NDArray
 from diffrun.engine import epoch, gather, places
 from diffrun.engine.associate import Objects, associate
 from diffrun.engine.leave import with_parent
-from diffrun.engine.threads import hold_algebra
 from diffrun.errors import DiffrunError, OutputError
 from diffrun.files.afw.catalog import read_catalog
 from diffrun.files.tables import Block, Column, csv_text, written
+from diffrun.threads import hold_algebra
 
 Floats = NDArray[np.float64]
 Run = Mapping[str, Any]

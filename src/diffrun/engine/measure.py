@@ -21,9 +21,9 @@ from diffrun.engine.footprint import Footprint, all_pixels
 from diffrun.engine.lobes import Beneath
 from diffrun.engine.shape import Shapes, adaptive_moments
 from diffrun.engine.stamps import UNUSABLE, Floats, Ints, Stamps, cut, kernel_images, usable
-from diffrun.engine.threads import bands, each
 from diffrun.files.afw.catalog import Catalog
 from diffrun.files.afw.exposure import Exposure
+from diffrun.threads import bands, each
 
 Columns = dict[str, NDArray[Any]]
 

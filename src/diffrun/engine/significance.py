@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from scipy.ndimage import correlate1d
 
 from diffrun.engine.stamps import kernel_images
-from diffrun.engine.threads import bands, each
 from diffrun.files.afw.exposure import Exposure
 from diffrun.files.afw.psf import KernelPsf
+from diffrun.threads import bands, each
 
 Float = NDArray[np.float32]
 Bool = NDArray[np.bool_]

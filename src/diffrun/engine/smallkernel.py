@@ -9,7 +9,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from diffrun.engine.threads import bands, each
+from diffrun.threads import bands, each
 
 Float = NDArray[np.float32]
 #: Largest side for which this is the faster way.

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffrun.engine.masks import with_planes
-from diffrun.engine.threads import bands, each
 from diffrun.files.afw.exposure import Exposure
+from diffrun.threads import bands, each
 
 Bool = NDArray[np.bool_]
 Index = NDArray[np.int64]

@@ -13,11 +13,11 @@ import numpy as np
 from diffrun.engine import decorrelate, masks, smoothpsf
 from diffrun.engine.decorrelate import Noise, Whitening
 from diffrun.engine.kernel import FOR_VARIANCE, GOOD, correlate, product, squared
-from diffrun.engine.threads import bands
 from diffrun.engine.warp import Resampling
 from diffrun.files.afw.exposure import Exposure
 from diffrun.files.afw.kernel import LinearCombinationKernel
 from diffrun.files.afw.psf import KernelPsf
+from diffrun.threads import bands
 
 #: Part of the kernel that must fall on data, for a value, and for a value that needs no flag.
 _ENOUGH, _COMPLETE = 0.99, 0.999

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from diffrun.engine.masks import with_planes
 from diffrun.engine.overlap import no_overlap
-from diffrun.engine.threads import bands, each
 from diffrun.files.afw.exposure import Exposure, Frame, Wcs
+from diffrun.threads import bands, each
 
 #: Planes that belong to the template alone; all others, known or not, stay with its pixels.
 LEFT_BEHIND = ("SAT", "DETECTED", "DETECTED_NEGATIVE", "NOT_DEBLENDED")

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from diffrun.errors import DataError
 from diffrun.files import fits as door
 from diffrun.files.fitsheader import Header
+from diffrun.threads import bands, each
 
 _PIECE = 1 << 19  # bytes, a multiple of 4: summed and swapped while it is in the cache
 _TYPES = {8: "u1", 16: "i2", 32: "i4", 64: "i8", -32: "f4", -64: "f8"}
@@ -65,15 +66,18 @@ class Hdu:
             raise DataError("there is no image where one should be", _ANEW)
         out = np.empty(self.shape, _TYPES[int(self.header["BITPIX"])])
         view = out.reshape(-1).view(np.uint8).data
-        total = 0
-        for start in range(0, out.nbytes, _PIECE):
-            part = view[start : start + _PIECE]
-            self._source.read(part, self._segment.data + start)
+        sums: list[int] = []
+
+        def do(band: tuple[int, int]) -> None:
+            part = view[slice(*band)]
+            self._source.read(part, self._segment.data + band[0])
             if self._unproved:
-                total += door.ones_sum(part[: len(part) // 4 * 4])
+                sums.append(door.ones_sum(part[: len(part) // 4 * 4]))
             if out.itemsize > 1:
                 np.frombuffer(part, out.dtype).byteswap(inplace=True)
-        self._prove(total, self._segment.data + out.nbytes // 4 * 4)
+
+        each(do, bands(out.nbytes, _PIECE))
+        self._prove(sum(sums), self._segment.data + out.nbytes // 4 * 4)
         return out
 
     def mapped(self) -> NDArray[Any] | None:

@@ -16,10 +16,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from diffrun.engine.threads import hold_algebra
 from diffrun.errors import DiffrunError, UsageError
 from diffrun.repository.dataid import DataId, parse_filter, parse_visit
 from diffrun.repository.register import refuse_other_filter
+from diffrun.threads import hold_algebra
 
 
 def main(argv: Sequence[str] | None = None) -> int:
