@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from diffrun.engine.blocks import marked
 from diffrun.engine.overlap import middle
 from diffrun.engine.quality import NOT_SKY, has
 from diffrun.engine.smoothpsf import fwhm
@@ -100,7 +101,7 @@ def look(repository: Repository, data_id: DataId) -> Look:
 
 def bands_of(seen: Look) -> list[Exposure]:
     """Bands of a visit's pixels, enough to tell its noise."""
-    return read_bands(seen.path, _LOOKED_AT, _BAND)
+    return [marked(band)[0] for band in read_bands(seen.path, _LOOKED_AT, _BAND)]
 
 
 def depth(noise: float, seen: Look) -> float:

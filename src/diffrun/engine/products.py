@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from diffrun.engine import candidates, metadata, overlap
+from diffrun.engine import blocks, candidates, metadata, overlap
 from diffrun.engine.config import ImageDifferenceConfig
 from diffrun.engine.task import Inputs
 from diffrun.errors import DataError, RepositoryError
@@ -75,14 +75,22 @@ def _calexp(
     path = repository.require("calexp", data_id)
     background = repository.require("calexpBackground", data_id) if add_background else None
 
+    told = False
+
     def load() -> Exposure:
+        nonlocal told
         taken: list[tuple[tuple[int, int], Part]] = []
 
         def take(summary: ExposureSummary) -> Part:
             taken.append((summary.shape, part(summary)))
             return taken[0][1]
 
-        exposure = read_exposure(path, take).replace(filter=data_id.filter)
+        exposure, filled = blocks.marked(read_exposure(path, take).replace(filter=data_id.filter))
+        if filled and not told:
+            _LOG.warning(
+                "%d pixels of visit %d are blocks of one value: taken as NO_DATA", filled, data_id.visit
+            )
+            told = True
         if background is not None:
             read_background(background).added_to(exposure.image, *taken[0])
         return photocalib.flattened(exposure)
