@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -18,10 +18,8 @@ from diffrun.files.afw.exposure import DEFAULT_PLANES
 from diffrun.files.afw.kernel import chebyshev_terms
 from diffrun.files.atomic import write_bytes
 from diffrun.files.fitswrite import Image, to_bytes
-from diffrun.threads import bands, each
 
 Array = NDArray[np.float64]
-Rows = Callable[[int, int], NDArray[np.float32]]
 #: Rows that are joined at a time.
 _BAND = 64
 
@@ -61,24 +59,25 @@ class Layer:
 
     def image(self) -> NDArray[np.float32]:
         """The sky at each pixel, (height, width)."""
-        return self.by_rows()(0, self.box[3])
+        return np.concatenate(list(self.bands()))
 
-    def by_rows(self) -> Rows:
-        """What gives the sky at each pixel of the rows from a first to one before the end, (rows, width)."""
+    def bands(self) -> Iterator[NDArray[np.float32]]:
+        """The sky at each pixel, some rows at a time from the first on, (rows, width) each."""
         width, height = self.box[2:]
         x, y = _bin_centres(width, self.statistics.shape[1]), _bin_centres(height, self.statistics.shape[0])
         if self.order is not None:
-            return self._approximated(x, y)
+            yield from self._approximated(x, y)
+            return
         style = self.style
         if min(self.statistics.shape) < _LEAST[style]:
             style = _best_style(min(self.statistics.shape))
         bins = self.statistics.T.astype(float)
         columns = np.stack([_joined(y, column, np.arange(height), style) for column in bins], axis=1)
         good = np.isfinite(columns).all(axis=0)
-        return _joined_rows(x[good], columns[:, good], np.arange(width), style)
+        yield from _joined_rows(x[good], columns[:, good], np.arange(width), style)
 
-    def _approximated(self, x: Array, y: Array) -> Rows:
-        """The Chebyshev polynomial of least squares at each pixel."""
+    def _approximated(self, x: Array, y: Array) -> Iterator[NDArray[np.float32]]:
+        """The Chebyshev polynomial of least squares at each pixel, some rows at a time."""
         width, height = self.box[2:]
         box = (-0.5, -0.5, width - 0.5, height - 0.5)
         order = self.order or 0
@@ -96,13 +95,9 @@ class Layer:
             matrix[i, j] = coefficient
         u = (2 * np.arange(width) - box[0] - box[2]) / (box[2] - box[0])
         v = (2 * np.arange(height) - box[1] - box[3]) / (box[3] - box[1])
-
-        def rows(first: int, end: int) -> NDArray[np.float32]:
-            return np.asarray(
-                np.polynomial.chebyshev.chebgrid2d(u, v[first:end], matrix).T.astype(np.float32)
-            )
-
-        return rows
+        for top in range(0, height, _BAND):
+            band = np.polynomial.chebyshev.chebgrid2d(u, v[top : top + _BAND], matrix).T
+            yield np.asarray(band.astype(np.float32))
 
 
 @dataclass(frozen=True)
@@ -147,23 +142,15 @@ class Background:
                     f"the image {whole[1]} x {whole[0]}",
                     "give the background that belongs to this image",
                 )
-            if not _add(layer.by_rows(), image, whole[0], rows, columns):
+            top, total = 0, 0.0
+            for band in layer.bands():
+                first, last = max(top, rows.start), min(top + len(band), rows.stop)
+                if first < last:
+                    image[first - rows.start : last - rows.start] += band[first - top : last - top, columns]
+                top += len(band)
+                total += float(band.sum(dtype=float))
+            if not np.isfinite(total):
                 raise DataError("the background has pixels that are not finite", _ANEW)
-
-
-def _add(sky: Rows, image: NDArray[np.float32], height: int, rows: slice, columns: slice) -> bool:
-    """Add some rows and columns of a sky to an image of these, in place; whether all of it is finite."""
-    finite: list[bool] = []
-
-    def do(band: tuple[int, int]) -> None:
-        values = sky(*band)
-        finite.append(bool(np.isfinite(values.sum(dtype=float))))
-        first, end = max(band[0], rows.start), min(band[1], rows.stop)
-        if first < end:
-            image[first - rows.start : end - rows.start] += values[first - band[0] : end - band[0], columns]
-
-    each(do, bands(height, _BAND))
-    return all(finite)
 
 
 def read_background(path: Path) -> Background:
@@ -259,20 +246,17 @@ def _best_style(bins: int) -> str:
     return ("CONSTANT", "CONSTANT", "LINEAR", "CUBIC_SPLINE", "CUBIC_SPLINE", "AKIMA_SPLINE")[min(bins, 5)]
 
 
-def _joined_rows(x: Array, rows: Array, at: NDArray[Any], style: str) -> Rows:
-    """Join the values of each row at x, (rows, len(at)).
+def _joined_rows(x: Array, rows: Array, at: NDArray[Any], style: str) -> Iterator[NDArray[np.float32]]:
+    """Join the values of each row at x, some rows at a time, (rows, len(at)).
 
     A join that is linear in the values is one matrix for all rows.
     """
     linear = style != "AKIMA_SPLINE" and len(x) > 0
     matrix = _joined(x, np.eye(len(x)), at, style) if linear else None
-
-    def joined(first: int, end: int) -> NDArray[np.float32]:
-        band = rows[first:end]
-        values = band @ matrix if matrix is not None else _joined(x, band.T, at, style)
-        return values.astype(np.float32)
-
-    return joined
+    for top in range(0, len(rows), _BAND):
+        band = rows[top : top + _BAND]
+        joined = band @ matrix if matrix is not None else _joined(x, band.T, at, style)
+        yield joined.astype(np.float32)
 
 
 def _joined(x: Array, values: Array, at: NDArray[Any], style: str) -> Array:
