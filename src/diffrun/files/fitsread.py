@@ -71,10 +71,13 @@ class Hdu:
         def do(band: tuple[int, int]) -> None:
             part = view[slice(*band)]
             self._source.read(part, self._segment.data + band[0])
-            if self._unproved:
-                sums.append(door.ones_sum(part[: len(part) // 4 * 4]))
+            words = part[: len(part) // 4 * 4]
+            if self._unproved and out.itemsize != 4:
+                sums.append(door.ones_sum(words))
             if out.itemsize > 1:
-                np.frombuffer(part, out.dtype).byteswap(inplace=True)
+                door.swap(np.frombuffer(part, out.dtype))
+            if self._unproved and out.itemsize == 4:
+                sums.append(door.ones_sum(words, "="))
 
         each(do, bands(out.nbytes, _PIECE))
         self._prove(sum(sums), self._segment.data + out.nbytes // 4 * 4)
@@ -110,7 +113,9 @@ class Hdu:
             self._source.read(lines.reshape(-1).view(np.uint8).data, at)
             if lines is not piece:
                 piece[:] = lines[:, columns]
-        return out.byteswap(inplace=True) if kind.itemsize > 1 else out
+        if kind.itemsize > 1:
+            door.swap(out)
+        return out
 
     def rows(self) -> NDArray[Any]:
         """A binary table's rows as they stand in the file."""

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from diffrun.files.fits import BLOCK, folded, ones_sum
+from diffrun.files.fits import BLOCK, folded, ones_sum, swap
 from diffrun.files.fitsheader import CARD, image
 
 _PIECE = 1 << 20  # bytes, so that a piece is summed and written while it is in the cache
@@ -75,7 +75,9 @@ class Image:
                 np.copyto(pixels, np.nan, where=(mask[start : start + count] & np.int32(bits)) != 0)
             if pixels.dtype == np.uint16:
                 pixels = (pixels ^ np.uint16(0x8000)).view(np.int16)
-            yield np.ascontiguousarray(pixels).byteswap(inplace=True)
+            pixels = np.ascontiguousarray(pixels)
+            swap(pixels)
+            yield pixels
 
     @property
     def nbytes(self) -> int:
