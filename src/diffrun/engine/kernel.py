@@ -23,7 +23,7 @@ from diffrun.threads import each
 Array = NDArray[np.float64]
 Float = NDArray[np.float32]
 #: Side of a tile, pixels: its spectrum fits a second-level cache.
-_TILE = 512
+_TILE = 384
 #: Relative errors of a kernel, as the root of the sum of squares: lost in the rounding of the image; without
 #: effect on what is whitened or filtered with it; good enough for variances.
 EXACT, GOOD, FOR_VARIANCE = 1e-5, 1e-3, 1e-2
@@ -83,8 +83,9 @@ def correlate(
     out = np.zeros(image.shape, np.float32)
 
     def amplitudes(rows: slice, columns: slice) -> Iterator[Float]:
+        one = np.empty((rows.stop - rows.start, columns.stop - columns.start), np.float32)
         for mixed in mixing:
-            yield along_y[rows] @ (mixed @ along_x[:, columns])
+            yield np.matmul(along_y[rows], mixed @ along_x[:, columns], out=one)
         if ripples:
             yield from ripples.amplitudes(rows, columns)
 
