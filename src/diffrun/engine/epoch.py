@@ -114,7 +114,7 @@ def _images(pair: Sequence[Run], notes: list[str]) -> Iterator[tuple[Run, Exposu
     for run in pair:
         try:
             if run.get("files"):
-                yield run, _sited(_path(run, "differenceExp"))
+                yield run, _sited(path(run, "differenceExp"))
                 continue
             repository = Repository.open(run["folder"])
             keys = {"visit": "visit", "filter": "band", "raft": "raft", "sensor": "sensor"}
@@ -147,7 +147,8 @@ def _values(run: Run, names: Sequence[str]) -> list[Any]:
     return [run.get(name) for name in names]
 
 
-def _path(run: Run, product: str) -> Path:
+def path(run: Run, product: str) -> Path:
+    """Where a product of a run lies; `DataError` if it has none."""
     name = run["files"].get(product)
     if not name:
         raise DataError(f"{run['folder']} has no {product}", "make the pair with that product")
@@ -180,7 +181,7 @@ def _measure(run: Run, measured: Measured, notes: list[str]) -> None:
 
 
 def _on_difference(run: Run, measured: Measured) -> None:
-    difference = read_exposure(_path(run, "differenceExp"))
+    difference = read_exposure(path(run, "differenceExp"))
     bits = bits_at_center(difference, measured.x, measured.y)
     for name, planes in _PLANES.items():
         measured.flag(name, (bits & difference.bits(*planes)) != 0)
@@ -206,13 +207,13 @@ def _put(measured: Measured, name: str, exposure: Exposure, gain: float, level: 
 def _on_science(run: Run, measured: Measured) -> None:
     """On the calexp that the difference was made from."""
     data_id = DataId(int(run["visit"]), run["band"], run["raft"], run["sensor"])
-    path = Repository.open(run["folder"]).require("calexp", data_id)
-    _put(measured, "science", flattened(read_exposure(path)), 1.0)
+    file = Repository.open(run["folder"]).require("calexp", data_id)
+    _put(measured, "science", flattened(read_exposure(file)), 1.0)
 
 
 def _on_template(run: Run, measured: Measured) -> None:
     """On the template as it was subtracted."""
-    matched, gain = read_exposure(_path(run, "matchedExp")), 1.0
+    matched, gain = read_exposure(path(run, "matchedExp")), 1.0
     if run.get("convolved") == "template":
-        gain = forced.noise_gain(matched, read_kernel(_path(run, "kernel")))
+        gain = forced.noise_gain(matched, read_kernel(path(run, "kernel")))
     _put(measured, "template", matched, gain)

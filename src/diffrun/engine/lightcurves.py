@@ -7,6 +7,8 @@ LIST has one JSON object a line, one for each sensor of each pair: ``folder`` of
 what is known of the pair; the lines of a pair follow each other. A pair that failed has no ``files``, and any
 repository with its science images as ``folder``. OBJECTS and CURVES are written as CSV, and beside it as
 Parquet, the second pair by pair. What cannot be read is named on standard error and left out.
+
+Each difference is first looked at again, for sources that its catalogue has as one with a brighter neighbour.
 """
 
 from __future__ import annotations
@@ -27,64 +29,91 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from diffrun.engine import epoch, gather, places
+from diffrun.engine import epoch, gather, hidden, places
 from diffrun.engine.associate import Objects, associate
 from diffrun.engine.leave import with_parent
 from diffrun.errors import DiffrunError, OutputError
 from diffrun.files.afw.catalog import read_catalog
+from diffrun.files.afw.exposure import Exposure
+from diffrun.files.afw.reader import read_exposure
 from diffrun.files.tables import Block, Column, csv_text, written
 from diffrun.threads import hold_algebra
 
 Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
 Run = Mapping[str, Any]
 OBJECT_COLUMNS = (
     Column("object", "i8"), Column("name"), Column("ra", "f8", ".8f"), Column("dec", "f8", ".8f"),
-    Column("sources", "i8"), Column("dipoles", "i8"), Column("snr", "f8", ".2f"),
+    Column("sources", "i8"), Column("dipoles", "i8"), Column("hidden", "i8"), Column("snr", "f8", ".2f"),
 )  # fmt: skip
 #: What is handed out before the first of it is taken back.
 _WAVE = 512
-#: Catalogues from which on several processes read them.
-_MANY = 64
 _NONE = np.empty(0)
 
 
 @dataclass(frozen=True)
 class Detections:
-    """DIA sources: places in degrees, signed S/N, and which are dipoles, (N,) each."""
+    """DIA sources: places in degrees, signed S/N, which are dipoles, which in no catalogue, (N,) each."""
 
     ra: Floats
     dec: Floats
     snr: Floats
-    dipole: NDArray[np.bool_]
+    dipole: Bools
+    hidden: Bools
+
+
+_NOTHING = Detections(_NONE, _NONE, _NONE, *np.empty((2, 0), bool))
 
 
 def detections(runs: Sequence[Run], processes: int = 1) -> Detections:
     """All sources with a place; runs that cannot be read are named on standard error."""
     done = [run for run in runs if run.get("files")]
-    found = [Detections(np.empty(0), np.empty(0), np.empty(0), np.empty(0, bool))]
-    for each in _mapped(_detections, done, processes if len(done) >= _MANY else 1):
-        if isinstance(each, str):
-            print(each, file=sys.stderr)
-        else:
-            found.append(each)
+    found = [_NOTHING]
+    for each, note in _mapped(_detections, done, processes):
+        found.append(each)
+        if note:
+            print(note, file=sys.stderr)
     return Detections(
         *(np.concatenate([getattr(d, each.name) for d in found]) for each in fields(Detections))
     )
 
 
-def _detections(run: Run) -> Detections | str:
-    """The sources of one run, or why they cannot be read."""
+def _detections(run: Run) -> tuple[Detections, str]:
+    """The sources of one run, and why they cannot be read."""
     try:
-        catalog = read_catalog(Path(run["folder"], run["files"]["diaSrc"]))
-        ra, dec = (np.degrees(np.asarray(catalog[name], float)) for name in ("coord_ra", "coord_dec"))
-        flux, sigma = (np.asarray(values, float) for values in catalog.flux("base_PsfFlux"))
+        known = _catalogued(run)
     except (DiffrunError, OSError, KeyError) as error:
-        return f"the sources of {run['pair']} are left out: {error}"
+        return _NOTHING, f"the sources of {run['pair']} are left out: {error}"
+    try:
+        return _with_hidden(read_exposure(epoch.path(run, "differenceExp")), known), ""
+    except (DiffrunError, OSError):
+        return known, ""  # its measurement will say so
+
+
+def _catalogued(run: Run) -> Detections:
+    catalog = read_catalog(epoch.path(run, "diaSrc"))
+    ra, dec = (np.degrees(np.asarray(catalog[name], float)) for name in ("coord_ra", "coord_dec"))
+    flux, sigma = (np.asarray(values, float) for values in catalog.flux("base_PsfFlux"))
     dipole = gather.column(catalog, "dipole") == 1
     with np.errstate(divide="ignore", invalid="ignore"):
         snr = np.where(sigma > 0, flux / sigma, 0.0)
     there = np.isfinite(ra) & np.isfinite(dec)
-    return Detections(ra[there], dec[there], np.nan_to_num(snr[there]), dipole[there])
+    hides = np.zeros(there.sum(), bool)
+    return Detections(ra[there], dec[there], np.nan_to_num(snr[there]), dipole[there], hides)
+
+
+def _with_hidden(difference: Exposure, known: Detections) -> Detections:
+    """Also those behind others; each of a blend has the place and the S/N that it has beside the others."""
+    if difference.psf is None or difference.wcs is None or not len(known.ra):
+        return known
+    x, y = difference.wcs.sky_to_pixel(known.ra, known.dec)
+    seen = hidden.look(difference, np.asarray(x, float), np.asarray(y, float))
+    new = np.arange(len(seen.x)) >= len(known.ra)
+    own = new | (seen.blended & (seen.snr != 0))
+    ra, dec, snr, dipole = (np.pad(getattr(known, each.name), (0, new.sum())) for each in fields(known)[:4])
+    own_ra, own_dec = difference.wcs.pixel_to_sky(seen.x, seen.y)
+    ra, dec, snr = np.where(own, (own_ra, own_dec, seen.snr), (ra, dec, snr))
+    return Detections(ra, dec, snr, dipole, new)
 
 
 def object_table(objects: Objects, found: Detections) -> Block:
@@ -99,6 +128,7 @@ def object_table(objects: Objects, found: Detections) -> Block:
         "dec": objects.dec,
         "sources": np.bincount(objects.of, minlength=count),
         "dipoles": np.bincount(objects.of, found.dipole, minlength=count).astype(int),
+        "hidden": np.bincount(objects.of, found.hidden, minlength=count).astype(int),
         "snr": snr,
     }
 
