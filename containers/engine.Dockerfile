@@ -20,7 +20,7 @@ RUN set -eu; \
     site=$(/opt/diffrun/python/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))'); \
     echo /opt/diffrun/lib > "$site/diffrun.pth"; \
     mkdir /opt/diffrun/bin; \
-    install -m 755 /build/imageDifference.py /opt/diffrun/bin/; \
+    install -m 755 /build/imageDifference.py /build/makeCalexp.py /opt/diffrun/bin/; \
     install -m 644 /build/engine-setup.sh /opt/diffrun/setup.sh; \
     find /opt/diffrun/lib -exec touch -h -d @1480291200 {} +; \
     /opt/diffrun/python/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/diffrun; \
@@ -30,7 +30,7 @@ RUN set -eu; \
 FROM ${BASE}
 ARG VERSION=unknown
 LABEL org.opencontainers.image.title="diffrun-engine" \
-      org.opencontainers.image.description="imageDifference.py by diffrun's own engine" \
+      org.opencontainers.image.description="imageDifference.py and makeCalexp.py by diffrun's own engine" \
       org.opencontainers.image.licenses="BSD-3-Clause" \
       org.opencontainers.image.version="${VERSION}" \
       org.diffrun.program="engine"

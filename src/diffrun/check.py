@@ -82,7 +82,7 @@ def heard(plan: Plan, status: int, answer: Callable[[], str], said: list[str]) -
 def check(plan: Plan, screen: Screen) -> Advice:
     """Look at the pair of a plan; of plain images calexps are made first, and kept for the run."""
     if plan.prepare:
-        preparation.prepare(plan.prepare, plan.repository, screen)
+        preparation.prepare(plan.prepare, plan.repository, plan.maker, screen)
     said: list[str] = []
     with screen.progress() as progress:
         status, answer = supervise.ask(

@@ -24,7 +24,8 @@ from diffrun.files.atomic import write_bytes
 from diffrun.outputs import check as check_outputs
 from diffrun.repository.dataid import DataId
 from diffrun.request import Request
-from diffrun.runtimes import ENGINE, Job, choose, local, resolve, supervise
+from diffrun.runtimes import ENGINE, MAKECALEXP, Job, choose, local, resolve, supervise
+from diffrun.runtimes.container import PROGRAMS
 from diffrun.runtimes.image import NAMES, Image, locks
 from diffrun.sites import config_folder
 
@@ -195,7 +196,9 @@ def check(program: str, engine: str, reference: str | None) -> Iterator[str]:
     yield f"{engine} has {image.id if image else reference}"
     with tempfile.TemporaryDirectory(prefix="diffrun-check-") as folder:
         trial = _Trial(program, engine, image, Path(folder).resolve())
-        yield from (trial.helps(), trial.shows(), trial.subtracts())
+        yield from (trial.helps(ENGINE), trial.shows(), trial.subtracts())
+        if program == "engine":
+            yield trial.helps(MAKECALEXP)
 
 
 @dataclass(frozen=True)
@@ -207,23 +210,26 @@ class _Trial:
     image: Image | None
     folder: Path
 
-    def _call(self, *words: str, writes: Path | None = None, configs: tuple[Path, ...] = ()) -> str:
+    def _call(
+        self, *words: str, writes: Path | None = None, configs: tuple[Path, ...] = (), module: str = ENGINE
+    ) -> str:
         reads = (self.folder / "pair",) if words[0] != "--help" else ()
         runtime = choose(self.program, self.engine, self.image)
         said: list[str] = []
         status, answer = supervise.ask(
-            runtime.command(Job(ENGINE, words, reads, writes, configs)), said.append
+            runtime.command(Job(module, words, reads, writes, configs)), said.append
         )
         if status:
             last = f": {said[-1]}" if said else ""
-            raise DataError(f"imageDifference.py {words[0]} ends with status {status}{last}")
+            raise DataError(f"{PROGRAMS[module]} {words[0]} ends with status {status}{last}")
         return answer
 
-    def helps(self) -> str:
-        """The program's help."""
-        if "usage: imageDifference.py" not in self._call("--help"):
-            raise DataError("imageDifference.py --help prints something else")
-        return "imageDifference.py --help: ok"
+    def helps(self, module: str) -> str:
+        """A program's help."""
+        name = PROGRAMS[module]
+        if f"usage: {name}" not in self._call("--help", module=module):
+            raise DataError(f"{name} --help prints something else")
+        return f"{name} --help: ok"
 
     def shows(self) -> str:
         """Its configuration, with the reference catalogue out of it; and first the pair that is read here."""

@@ -52,8 +52,8 @@ def introduce(plan: Plan, settings: Settings, screen: Screen) -> None:
     """The first lines: which program, where, on what."""
     where = "two plain images" if plan.prepare else f"repository {plan.repository}"
     screen.line(f"diffrun {plan.name}: {plan.program}, {plan.runtime} runtime, {where}")
-    if plan.prepare and plan.image:
-        screen.line(f"the images are made calexps natively, by this diffrun, not in {plan.runtime}")
+    if plan.prepare and plan.image and plan.maker.name == "native":
+        screen.line(f"the images are made calexps natively, by this diffrun: the {plan.program} cannot")
     if plan.own_subset:
         screen.line("no --repo given: this is the Twinkles subset that comes with diffrun")
     if settings.site.origin != "default":

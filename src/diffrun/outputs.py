@@ -69,7 +69,7 @@ def examine(folder: Path, science: Sequence[DataId], repository: Path) -> tuple[
             (folder / name).unlink()
             (folder / name).symlink_to(repository.resolve())
     names = []
-    for name in _walk(folder):
+    for name in walk(folder):
         names.append(name)
         if len(names) > _FILES_EACH * (1 + len(science)):
             raise OutputError(f"the engine left more than {len(names) - 1} files", "see its lines with -v")
@@ -120,7 +120,7 @@ def check(folder: Path, science: Iterable[DataId], names: Iterable[str] | None =
     """
     from diffrun.files.fits import check as check_fits  # loads numpy: not before it is needed
 
-    science, names = tuple(science), list(_walk(folder) if names is None else names)
+    science, names = tuple(science), list(walk(folder) if names is None else names)
     _refuse_missing(folder, science, names)
     for name in names:
         if name.endswith(".fits"):
@@ -138,7 +138,7 @@ def check(folder: Path, science: Iterable[DataId], names: Iterable[str] | None =
 def complete(folder: Path, known: Iterable[Output]) -> tuple[Output, ...]:
     """Every file of a folder; those that are known already are not summed again."""
     found = {output.name: output for output in known}
-    return tuple(found.get(name) or _summed(folder, name) for name in _walk(folder) if name != RECORD)
+    return tuple(found.get(name) or _summed(folder, name) for name in walk(folder) if name != RECORD)
 
 
 def _refuse_another(folder: Path, name: str, data_id: DataId) -> None:
@@ -167,7 +167,7 @@ def verify(folder: Path, outputs: Iterable[Output]) -> None:
             raise OutputError(f"{folder / known.name} has changed since the run", remedy)
 
 
-def _walk(folder: Path) -> Iterator[str]:
+def walk(folder: Path) -> Iterator[str]:
     """Names of all plain files, sorted; other links, devices, pipes and foreign owners are refused."""
 
     def unreadable(error: OSError) -> None:

@@ -18,7 +18,7 @@ from diffrun.preparation import Preparation
 from diffrun.repository.dataid import DataId
 from diffrun.repository.gen2 import Repository
 from diffrun.request import Request
-from diffrun.runtimes import ENGINE, Job, allow, choose, local, mounts, resolve
+from diffrun.runtimes import ENGINE, Job, Runtime, allow, choose, local, mounts, resolve
 from diffrun.runtimes.image import Image
 from diffrun.settings import Settings
 from diffrun.sites import config_folder
@@ -84,6 +84,11 @@ class Plan:
             return " - ".join(each.frame.path.name for each in self.prepare)
         return f"{self.science[0].visit} - {self.template[0].visit}"
 
+    @property
+    def maker(self) -> Runtime:
+        """Where calexps of plain images are made: with our engine, in its image, or here for the stack's."""
+        return choose(self.program, self.runtime, self.image) if self.program == "engine" else local()
+
     def identity(self) -> dict[str, Any]:
         """All that decides the products, and nothing else: no path, site, runtime or number of jobs."""
         with summing(self.inputs):
@@ -137,7 +142,7 @@ class Plan:
         }
 
     def __str__(self) -> str:
-        first = [str(local().command(each.job(self.repository))) for each in self.prepare]
+        first = [str(self.maker.command(each.job(self.repository))) for each in self.prepare]
         main = choose(self.program, self.runtime, self.image).command(self.job(self.output))
         return "\n".join((*first, str(main)))
 
@@ -172,7 +177,7 @@ def make(request: Request, settings: Settings) -> Plan:
     allow(settings.program.value, settings.runtime.value)
     image = resolve(settings.program.value, settings.runtime.value, settings.image.value)
     if isinstance(request.science, Frame):
-        material = _of_images(request, settings)
+        material = _of_images(request, settings, image if settings.program.value == "engine" else None)
     else:
         material = _of_visits(request, settings, image)
     return Plan(
@@ -210,18 +215,18 @@ def _of_visits(request: Request, settings: Settings, image: Image | None) -> dic
     }
 
 
-def _of_images(request: Request, settings: Settings) -> dict[str, Any]:
-    """What a plan reads, where two plain images were given."""
+def _of_images(request: Request, settings: Settings, maker: Image | None) -> dict[str, Any]:
+    """What a plan reads, where two plain images were given; calexps are made in ``maker``, or here."""
     assert isinstance(request.science, Frame)
     assert isinstance(request.template, Frame)
-    both = preparation.decide((request.science, request.template), settings.cache.value)
+    both = preparation.decide((request.science, request.template), settings.cache.value, maker)
     return {
         "repository": preparation.pair_folder(both, settings.cache.value),
         "own_subset": False,
         "science": (both[0].data_id,),
         "template": (both[1].data_id,),
         "inputs": tuple(item for each in both for item in each.inputs),
-        "versions": versions(FOR_IMAGES),
+        "versions": () if maker else versions(FOR_IMAGES),
         "reads": tuple(each.folder for each in both),
         "prepare": both,
     }

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,12 @@ from diffrun.errors import OutputError, UsageError
 from diffrun.files.atomic import write_bytes
 from diffrun.frames import Frame
 from diffrun.inputs import Input, summed
+from diffrun.outputs import walk
 from diffrun.repository import paths
 from diffrun.repository.dataid import DataId
 from diffrun.repository.register import MAPPER, enter
-from diffrun.runtimes import LOOK, MAKECALEXP, Job, local
+from diffrun.runtimes import LOOK, MAKECALEXP, Job, Runtime, local
+from diffrun.runtimes.image import Image
 from diffrun.versions import FOR_IMAGES, versions
 
 _RAFT, _SENSOR = "2,2", "1,1"
@@ -74,8 +76,16 @@ class Preparation:
         return {**files, **({"filter": self.frame.filter} if self.frame.filter else {}), **self.frame.options}
 
 
-def decide(frames: tuple[Frame, Frame], cache: Path) -> tuple[Preparation, ...]:
+def decide(frames: tuple[Frame, Frame], cache: Path, maker: Image | None) -> tuple[Preparation, ...]:
     """What is to be made of two images, kept in ``cache``; each is looked at, unless it was made before.
+
+    Parameters
+    ----------
+    frames : `tuple` [`Frame`, `Frame`]
+        The science image and the template.
+    cache : `pathlib.Path`
+    maker : `Image`, optional
+        The container image that makes calexps of them, if not this Python.
 
     Raises
     ------
@@ -89,7 +99,8 @@ def decide(frames: tuple[Frame, Frame], cache: Path) -> tuple[Preparation, ...]:
     if inputs[0][0].sha256 == inputs[1][0].sha256:
         raise UsageError(f"{frames[0].path} and {frames[1].path} are the same image", "give two images")
     visits[1] += visits[0] == visits[1]
-    folders = [cache / "calexps" / _name(*each) for each in zip(frames, inputs, visits, strict=True)]
+    kept, made_by = cache / "calexps", _made_by(maker)
+    folders = [kept / _name(*each, made_by) for each in zip(frames, inputs, visits, strict=True)]
     names = _filters(frames, folders)
     return tuple(
         Preparation(side, frame, DataId(visit, name, _RAFT, _SENSOR), items, folder)
@@ -113,14 +124,18 @@ def _summed(side: str, frame: Frame) -> tuple[Input, ...]:
     )
 
 
-def _name(frame: Frame, inputs: tuple[Input, ...], visit: int) -> str:
+def _made_by(maker: Image | None) -> dict[str, Any]:
+    return {"image": maker.id} if maker else {"versions": dict(versions(FOR_IMAGES))}
+
+
+def _name(frame: Frame, inputs: tuple[Input, ...], visit: int, made_by: Mapping[str, Any]) -> str:
     """The image's name, and a digest of all that decides what is made of it."""
     decides = {
         "files": dict(zip(frame.files, (item.sha256 for item in inputs), strict=True)),
         "options": frame.options,
         "visit": visit,
         "filter": frame.filter,
-        "versions": dict(versions(FOR_IMAGES)),
+        **made_by,
     }
     text = json.dumps(decides, sort_keys=True, separators=(",", ":"))
     return f"{frame.name}-{hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]}"
@@ -142,15 +157,15 @@ def _filters(frames: Sequence[Frame], folders: Sequence[Path]) -> list[str]:
     return [str(name) for name in found]
 
 
-def prepare(both: Sequence[Preparation], repository: Path, screen: Screen) -> dict[str, Any]:
-    """Make what is not there yet, and the repository that shows both.
+def prepare(both: Sequence[Preparation], repository: Path, maker: Runtime, screen: Screen) -> dict[str, Any]:
+    """Make what is not there yet in a runtime, and the repository that shows both.
 
     Returns
     -------
     made : `dict`
         By side: what makeCalexp measured and assumed, where it is kept, its files with their sums.
     """
-    made = {each.side: {**_made(each, screen), "folder": str(each.folder)} for each in both}
+    made = {each.side: {**_made(each, maker, screen), "folder": str(each.folder)} for each in both}
     if occupied(repository):
         for each in both:
             if not (repository / paths.relative("calexp", each.data_id)).is_file():
@@ -160,12 +175,14 @@ def prepare(both: Sequence[Preparation], repository: Path, screen: Screen) -> di
     return made
 
 
-def _made(each: Preparation, screen: Screen) -> dict[str, Any]:
+def _made(each: Preparation, maker: Runtime, screen: Screen) -> dict[str, Any]:
     """What was made of one image, now or before, told in its words."""
     before = occupied(each.folder)
     if not before:
         waiting = f"another run prepares {each.frame.path.name}: waiting"
-        _keep(each.folder, lambda workshop: _make(each, workshop, screen), lambda: screen.line(waiting))
+        _keep(
+            each.folder, lambda workshop: _make(each, workshop, maker, screen), lambda: screen.line(waiting)
+        )
     found = facts(each.folder)
     _refuse_changed(each.folder, found)
     psf = found.get("psf", {})
@@ -185,13 +202,13 @@ def _keep(folder: Path, make: Callable[[Path], None], on_wait: Callable[[], None
                 publish(workshop, folder)
 
 
-def _make(each: Preparation, workshop: Path, screen: Screen) -> None:
+def _make(each: Preparation, workshop: Path, maker: Runtime, screen: Screen) -> None:
     stage, before = f"prepare the {each.side}", time.monotonic()
     with screen.progress() as progress:
-        found = asked(local().command(each.job(workshop)), "makeCalexp", lambda: progress.running(stage))
+        command = maker.command(each.job(workshop))
+        found = asked(command, "makeCalexp", lambda: progress.running(stage))
         progress.done(stage, time.monotonic() - before)
-    names = sorted(str(path.relative_to(workshop)) for path in workshop.rglob("*") if path.is_file())
-    files = [summed(workshop / name, name) for name in names]
+    files = [summed(workshop / name, name) for name in sorted(walk(workshop))]
     found["files"] = [{"name": item.name, "bytes": item.size, "sha256": item.sha256} for item in files]
     write_bytes(workshop / _FACTS, (json.dumps(found, indent=2) + "\n").encode())
 

@@ -87,7 +87,7 @@ class Run:
         if not self.plan.prepare:
             return {}
         before = time.monotonic()
-        made = preparation.prepare(self.plan.prepare, self.plan.repository, self.screen)
+        made = preparation.prepare(self.plan.prepare, self.plan.repository, self.plan.maker, self.screen)
         self.seconds["prepare"] = time.monotonic() - before
         for side, facts in made.items():
             self.warnings += [clean(f"{side}: {note}") for note in facts.get("notes", [])]

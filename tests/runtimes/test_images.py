@@ -47,6 +47,7 @@ def test_check_holds_for_what_build_made(program, image, diffrun):
     done = diffrun("image", "check", program, "--engine", "docker")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[0] == f"docker has {image}"
+    assert ("makeCalexp.py --help: ok" in done.stdout) == (program == "engine")
     assert "kernelSourcesFromRef=False" in done.stdout
     assert "7 files, all whole" in done.stdout
 

@@ -16,8 +16,10 @@ from pathlib import Path
 import pytest
 from hostimage import shifter_site, standin
 
+from diffrun.twinkles import cutout
+
 LOCK = Path(__file__).resolve().parents[2] / "containers" / "requirements.lock"
-LIBRARIES = ("astropy", "llvmlite", "lsst-pex-config", "numba", "numpy", "scipy")
+LIBRARIES = ("astropy", "llvmlite", "lsst-pex-config", "numba", "numpy", "scipy", "sep")
 
 
 def products(folder):
@@ -26,8 +28,11 @@ def products(folder):
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in found}
 
 
-def diffrun(environment, *words):
-    argv = [sys.executable, "-m", "diffrun.cli", "--science", "230", "--template", "195529", *words]
+VISITS = ("--science", "230", "--template", "195529")
+
+
+def diffrun(environment, *words, pair=VISITS):
+    argv = [sys.executable, "-m", "diffrun.cli", *pair, *words]
     done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -70,6 +75,45 @@ def test_podman(podman_environment, podman_engine_image, native, same_libraries,
 
 
 @pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    """Two small plain images, as the words that give them."""
+    root = tmp_path_factory.mktemp("images") / "repo"
+    cutout.write(root, tmp_path_factory.mktemp("cache"))
+    files = [root / "calexp" / visit / "R22" / "S11.fits" for visit in (cutout.SCIENCE, cutout.TEMPLATE)]
+    return ("--science", str(files[0]), "--template", str(files[1]))
+
+
+def subtracted(images, folder, environment, *words):
+    """The products of two plain images and the sums of the calexps that were made of them, in their order."""
+    environment = environment | {"DIFFRUN_CACHE": str(folder / "cache")}
+    diffrun(environment, *words, "--output", str(folder / "run"), pair=images)
+    made = json.loads((folder / "run" / "record.json").read_bytes())["prepared"]
+    calexps = [{item["name"]: item["sha256"] for item in made[side]["files"]} for side in sorted(made)]
+    return products(folder / "run"), calexps
+
+
+@pytest.fixture(scope="module")
+def native_images(tmp_path_factory, images):
+    return subtracted(images, tmp_path_factory.mktemp("native-images"), dict(os.environ))
+
+
+def test_plain_images_in_docker(docker, data, engine_image, images, native_images, same_libraries, tmp_path):
+    environment = docker.environment | {"XDG_DATA_HOME": str(data)}
+    assert subtracted(images, tmp_path, environment, "--runtime", "docker") == native_images
+    shown = diffrun(environment, "--runtime", "docker", "--dry-run", pair=images).splitlines()
+    assert [line.startswith("docker run ") for line in shown] == [True] * 3
+    programs = ("makeCalexp.py", "makeCalexp.py", "imageDifference.py")
+    assert all(f" {engine_image} {name} " in line for line, name in zip(shown, programs, strict=True))
+
+
+def test_plain_images_in_podman(
+    podman_environment, podman_engine_image, images, native_images, same_libraries, tmp_path
+):
+    words = ("--runtime", "podman", "--image", podman_engine_image)
+    assert subtracted(images, tmp_path, podman_environment, *words) == native_images
+
+
+@pytest.fixture(scope="module")
 def unpacked(docker, tmp_path_factory, request):
     """The image of a program as a folder, and its PATH."""
     found = {}
@@ -101,6 +145,16 @@ def test_standin_for_shifter(program, unpacked, native, same_libraries, subset, 
     environment = dict(os.environ) | {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
     diffrun(environment, *words, "--repo", str(subset), "--output", str(tmp_path / "run"))
     assert products(tmp_path / "run") == native
+
+
+def test_plain_images_by_the_standin_for_shifter(unpacked, images, native_images, same_libraries, tmp_path):
+    image, path = unpacked("engine")
+    seen = [Path(images[1]).parents[3], tmp_path]
+    for name in ("shifter", "shifterimg"):
+        standin(tmp_path / "bin", name, shifter_site(str(image), seen, path))
+    environment = dict(os.environ) | {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
+    words = ("--runtime", "shifter", "--image", "diffrun-engine:1")
+    assert subtracted(images, tmp_path, environment, *words) == native_images
 
 
 def test_standin_for_apptainer(unpacked, native, same_libraries, subset, tmp_path):

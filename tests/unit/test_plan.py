@@ -14,6 +14,7 @@ import pytest
 from diffrun.errors import DiffrunError, RepositoryError, UsageError
 from diffrun.plan import Plan, make
 from diffrun.request import Request
+from diffrun.runtimes.image import Image
 from diffrun.settings import resolve
 
 ROWS = [
@@ -67,6 +68,14 @@ def test_everything_is_decided_and_nothing_done(repo: Path, tmp_path: Path) -> N
     assert set(sums) == {
         f"{dataset}/{visit}/R22/S11.fits" for dataset in ("calexp", "src") for visit in ("v230-fr", "v250-fg")
     }
+
+
+def test_calexps_are_made_where_the_program_is_that_makes_them(repo: Path) -> None:
+    made = plan(repo)
+    assert made.maker.name == "native"
+    boxed = replace(made, runtime="docker", image=Image("engine", "sha256:" + "0" * 64))
+    assert boxed.maker.name == "docker"
+    assert replace(boxed, program="stack").maker.name == "native"
 
 
 def test_the_digest_follows_what_decides_the_products(repo: Path, tmp_path: Path) -> None:

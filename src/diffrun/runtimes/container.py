@@ -13,7 +13,7 @@ import json
 import os
 from dataclasses import asdict, dataclass
 
-from diffrun.runtimes import ENGINE, Job
+from diffrun.runtimes import ENGINE, MAKECALEXP, Job
 from diffrun.runtimes.image import ENTRY, Image
 from diffrun.runtimes.mounts import of
 
@@ -23,7 +23,7 @@ TMPFS = "rw,noexec,nosuid,nodev,size=256m"
 IPC = "private"
 ENVIRONMENT = {"DIFFRUN_LIFELINE": "1"}
 #: What an image calls each program.
-PROGRAMS = {ENGINE: "imageDifference.py"}
+PROGRAMS = {ENGINE: "imageDifference.py", MAKECALEXP: "makeCalexp.py"}
 _GIB = 2**30
 _MEMORY = 8 * _GIB
 _PIDS = 256

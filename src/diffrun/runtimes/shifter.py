@@ -21,7 +21,7 @@ from typing import Any
 import yaml
 
 from diffrun.errors import ConfigError, UsageError
-from diffrun.runtimes import Command, Job
+from diffrun.runtimes import ENGINE, Command, Job
 from diffrun.runtimes.container import PROGRAMS
 from diffrun.runtimes.image import ENTRY, Image, containers
 from diffrun.runtimes.mounts import OUTPUT, of
@@ -108,7 +108,8 @@ def words(job: Job, image: Image, layout: Layout) -> tuple[str, ...]:
 
 def mapped(job: Job) -> Path | None:
     """The repository, if it is all that is read: what its links lead to is found at no other path."""
-    return job.reads[0] if len(job.reads) == 1 and str(job.reads[0]) == job.arguments[0] else None
+    alone = job.module == ENGINE and len(job.reads) == 1 and str(job.reads[0]) == job.arguments[0]
+    return job.reads[0] if alone else None
 
 
 def plain(path: Path) -> str:
