@@ -5,34 +5,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from diffrun.display import Screen, counted
 from diffrun.errors import AdviceError, DiffrunError
 from diffrun.repository.dataid import short_name
+from diffrun.verdict import NOTE, OK, STOP, Line
 
-OK, NOTE, STOP = "ok", "note", "stop"
 _NAME = 10
-
-
-@dataclass(frozen=True)
-class Line:
-    """One thing that was looked at: ok, a note, or a reason to stop; what was seen, and the remedy."""
-
-    name: str
-    verdict: str
-    seen: str
-    remedy: str = ""
-
-    @property
-    def text(self) -> str:
-        """What was seen, and the remedy if there is one."""
-        return f"{self.seen}; {self.remedy}" if self.remedy else self.seen
-
-    def as_dict(self) -> dict[str, str]:
-        """For ``--json``."""
-        return {"name": self.name, "verdict": self.verdict, "seen": self.seen, "remedy": self.remedy}
 
 
 def parse(text: str) -> dict[str, Any]:
@@ -64,9 +44,7 @@ def lines(survey: Mapping[str, Any]) -> list[Line]:
         for one in _list(survey, "checks")
         if isinstance(one, dict)
     ]
-    told = {line.text for line in found}
-    warnings = [str(warning) for warning in _list(survey, "warnings")]
-    found += [Line("advice", NOTE, warning) for warning in warnings if warning not in told]
+    found += [Line("advice", NOTE, str(warning)) for warning in _list(survey, "warnings")]
     better = [one for one in _list(survey, "better") if isinstance(one, dict)]
     if better:
         named = ", ".join(_template(one) for one in better)

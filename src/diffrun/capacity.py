@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from diffrun.advice import NOTE, OK, STOP, Line
 from diffrun.display import counted, duration
 from diffrun.plan import Plan
+from diffrun.verdict import NOTE, OK, STOP, Line
 
 _MIB, _GIB = 2**20, 2**30
 #: Room that is left on the disk, over that needed: less is worth a word, far less cannot do.

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from diffrun import advice, capacity, preparation
-from diffrun.advice import Line
 from diffrun.answers import BY_CODE, last, refuse
 from diffrun.display import Screen, counted
 from diffrun.plan import Plan, id_words
 from diffrun.runtimes import SURVEY, Job, local, supervise
+from diffrun.verdict import NOTE, STOP, Line
 
 
 @dataclass(frozen=True)
@@ -67,14 +67,14 @@ def heard(plan: Plan, status: int, answer: Callable[[], str], said: list[str]) -
     if status in BY_CODE:
         raise BY_CODE[status](last(said))
     if status != 0:
-        line = Line("advice", advice.NOTE, f"no advice on this pair: {last(said)}")
+        line = Line("advice", NOTE, f"no advice on this pair: {last(said)}")
         return Advice({}, (line,))
     found = advice.parse(answer())
     several = len(plan.science)
     lines = advice.lines(found) + capacity.lines(found.get("cost"), plan)
     if several > 1:
         first = plan.science[0].detector
-        lines.insert(0, Line("sensors", advice.NOTE, f"{several} sensors; looked at: {first}"))
+        lines.insert(0, Line("sensors", NOTE, f"{several} sensors; looked at: {first}"))
     files = {each.side: each.frame.path.name for each in plan.prepare}
     return Advice(found, tuple(lines), files)
 
@@ -95,7 +95,7 @@ def check(plan: Plan, screen: Screen) -> Advice:
 def closing(found: Advice) -> str:
     """The last line: what to do now."""
     number = sum(line.verdict == found.verdict for line in found.lines)
-    if found.verdict == advice.STOP:
+    if found.verdict == STOP:
         return f"stop: {counted(number, 'line')} above must be seen to first"
-    notes = f"with {counted(number, 'note')}" if found.verdict == advice.NOTE else "all is well"
+    notes = f"with {counted(number, 'note')}" if found.verdict == NOTE else "all is well"
     return f"this pair can be subtracted, {notes}"

@@ -31,7 +31,7 @@ def show(screen: Screen, folder: Path, record: Mapping[str, Any]) -> None:
             continue
         for label, text in (
             ("noise", _noise(summary)),
-            ("kernel", _kernel(summary)),
+            ("kernel", _kernel(summary, _mapping(record, "survey").get("convolved"))),
             ("residuals", _residuals(summary)),
             ("sources", _sources(summary)),
         ):
@@ -82,9 +82,10 @@ def _noise(summary: Mapping[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def _kernel(summary: Mapping[str, Any]) -> str:
-    kernel = _mapping(summary, "kernel")
-    parts = [f"{summary['convolved']} convolved"] if summary.get("convolved") else []
+def _kernel(summary: Mapping[str, Any], advised: object) -> str:
+    """The kernel; which image was convolved only if the advice before the run had not told it."""
+    kernel, convolved = _mapping(summary, "kernel"), summary.get("convolved")
+    parts = [f"{convolved} convolved"] if convolved and convolved != advised else []
     if _number(kernel.get("sum")):
         parts.append(f"sum {kernel['sum']:.4f}")
     used = kernel.get("used", kernel.get("candidates"))

@@ -82,8 +82,9 @@ def check_pair(
     **_: Any,
 ) -> None:
     """What a run would say before the work: seeing, overlap, depth, stars, time, memory; ok, note or stop."""
-    from diffrun import advice, check, launch, plan, settings
+    from diffrun import check, launch, plan, settings
     from diffrun.errors import AdviceError
+    from diffrun.verdict import STOP
 
     request = Request.parse(context.params)
     screen = Screen(out=sys.stderr if as_json else sys.stdout, verbosity=-int(quiet))
@@ -97,7 +98,7 @@ def check_pair(
         found.show(screen)
         screen.line()
         screen.line(check.closing(found))
-    if found.verdict == advice.STOP:
+    if found.verdict == STOP:
         raise typer.Exit(AdviceError.exit_code)
 
 

@@ -21,6 +21,7 @@ from diffrun.plan import Plan, id_words
 from diffrun.repository.dataid import short_name
 from diffrun.runtimes import REPORT, Job, choose, local, supervise
 from diffrun.settings import Settings
+from diffrun.verdict import NOTE
 
 SEE_LOG = "run with -v to see its log"
 _KILLED = 128 + signal.SIGKILL  # as runtimes tell it; the engine's own counts end at 127
@@ -102,7 +103,7 @@ class Run:
         self.seconds["survey"] = time.monotonic() - before
         found = check.heard(self.plan, status, surveyor.answer, said)
         found.show(self.screen)
-        self.warnings += [clean(line.text) for line in found.lines if line.verdict == advice.NOTE]
+        self.warnings += [clean(line.text) for line in found.lines if line.verdict == NOTE]
         advice.refuse(found.lines)
         self.screen.line()
         return found.survey

@@ -33,7 +33,7 @@ def _version(name: str) -> str:
 def source_digest() -> str:
     """The sha256 over every Python file of the engine and of what it stands on."""
     package = Path(diffrun.__file__).resolve().parent
-    files = [package / "errors.py"]
+    files = [package / f"{name}.py" for name in ("errors", "threads", "verdict")]
     for part in ("engine", "files", "repository"):
         files += sorted((package / part).rglob("*.py"))
     whole = hashlib.sha256()

@@ -14,7 +14,7 @@ import pytest
 import diffrun
 
 PACKAGE = Path(diffrun.__file__).parent
-GROUND = {"errors", "files", "repository", "threads"}
+GROUND = {"errors", "files", "repository", "threads", "verdict"}
 PARTS = {path.stem if path.is_file() else path.name for path in PACKAGE.iterdir() if path.name[0] != "_"}
 NOT_LAUNCHER = GROUND | {"cli", "configs", "containers", "engine", "py", "twinkles"}
 #: Everything else is the launcher's.
@@ -23,6 +23,7 @@ LAUNCHER = PARTS - NOT_LAUNCHER
 MAY_IMPORT = {
     "errors": set(),
     "threads": set(),
+    "verdict": set(),
     "files": {"errors", "threads"},
     "repository": GROUND,
     "twinkles": GROUND,
@@ -31,7 +32,7 @@ MAY_IMPORT = {
     "cli": GROUND | LAUNCHER | {"twinkles"},
 }
 #: The launcher and the repository know no pixels.
-NO_PIXELS = LAUNCHER | {"cli", "errors", "repository"}
+NO_PIXELS = LAUNCHER | {"cli", "errors", "repository", "verdict"}
 PIXEL_LIBRARIES = {"numpy", "scipy", "astropy", "numba", "PIL"}
 
 SOURCES = sorted(PACKAGE.rglob("*.py"))

@@ -14,9 +14,10 @@ import pytest
 
 from diffrun.engine.comparison import Comparison, Pixels, Side, difference_depth
 from diffrun.engine.glance import Look
-from diffrun.engine.judgement import Check, Limits, judge
+from diffrun.engine.judgement import Limits, judge
 from diffrun.engine.starfield import Common, Stars
 from diffrun.repository.dataid import DataId
+from diffrun.verdict import Line
 
 ZERO = 1e12
 
@@ -78,7 +79,7 @@ def a_pair(
     return Comparison(*sides, **values)
 
 
-def found(pair: Comparison, name: str, limits: Limits | None = None) -> Check:
+def found(pair: Comparison, name: str, limits: Limits | None = None) -> Line:
     return next(check for check in judge(pair, limits or Limits()) if check.name == name)
 
 

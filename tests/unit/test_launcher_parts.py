@@ -144,6 +144,23 @@ def test_a_closing_summary_of_nothing() -> None:
     assert "not measured" in screen.out.getvalue()  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize(
+    ("advised", "told"),
+    [("template", "sum"), ("science", "template convolved, sum"), (None, "template convolved, sum")],
+)
+def test_what_was_convolved_is_told_again_only_if_it_is_news(advised: str | None, told: str) -> None:
+    screen = Screen(out=io.StringIO())
+    summary = {"convolved": "template", "kernel": {"sum": 0.97729}}
+    record = {
+        "outputs": [],
+        "summaries": {"R22 S11": summary},
+        "survey": {"convolved": advised},
+        "seconds": {},
+    }
+    closing.show(screen, Path("/x"), record)
+    assert f"kernel     {told} 0.9773\n" in screen.out.getvalue()  # type: ignore[attr-defined]
+
+
 def test_a_claim_gives_a_private_folder_and_leaves_nothing(tmp_path: Path) -> None:
     final = tmp_path / "deep/out"
     with claimed(final, lambda: None) as workshop:

@@ -12,8 +12,7 @@ from diffrun.engine.comparison import Comparison, difference_depth
 from diffrun.engine.glance import Look
 from diffrun.engine.overlap import LARGEST_OFFSET, footprint
 from diffrun.engine.smoothpsf import SAME_SEEING
-
-OK, NOTE, STOP = "ok", "note", "stop"
+from diffrun.verdict import NOTE, OK, STOP, Line
 
 #: Below this FWHM in pixels a matching kernel has too few samples (the Twinkles team kept to 2.6 and more).
 _UNDERSAMPLED = 2.5
@@ -47,26 +46,7 @@ class Limits:
     max_noise: float = 10.0
 
 
-@dataclass(frozen=True)
-class Check:
-    """One line: what was looked at, ok or note or stop, what was seen, and the remedy if it is not ok."""
-
-    name: str
-    verdict: str
-    seen: str
-    remedy: str = ""
-
-    def as_dict(self) -> dict[str, str]:
-        """For the printed object."""
-        return {"name": self.name, "verdict": self.verdict, "seen": self.seen, "remedy": self.remedy}
-
-    @property
-    def line(self) -> str:
-        """What was seen, and the remedy."""
-        return f"{self.seen}; {self.remedy}" if self.remedy else self.seen
-
-
-def judge(pair: Comparison, limits: Limits) -> list[Check]:
+def judge(pair: Comparison, limits: Limits) -> list[Line]:
     """All lines on a pair, in the order in which they are read."""
     rules = (
         _bands,
@@ -81,15 +61,15 @@ def judge(pair: Comparison, limits: Limits) -> list[Check]:
         _positions,
         _convolution,
     )
-    return [check for rule in rules for check in rule(pair, limits)]
+    return [line for rule in rules for line in rule(pair, limits)]
 
 
-def _bands(pair: Comparison, _: Limits) -> Iterator[Check]:
+def _bands(pair: Comparison, _: Limits) -> Iterator[Line]:
     ours, theirs = (side.look.data_id.filter for side in pair.sides)
     if ours == theirs:
-        yield Check("bands", OK, f"both in {ours}")
+        yield Line("bands", OK, f"both in {ours}")
     else:
-        yield Check(
+        yield Line(
             "bands",
             NOTE,
             f"the bands differ: science {ours}, template {theirs}",
@@ -97,11 +77,11 @@ def _bands(pair: Comparison, _: Limits) -> Iterator[Check]:
         )
 
 
-def _seeing(pair: Comparison, _: Limits) -> Iterator[Check]:
+def _seeing(pair: Comparison, _: Limits) -> Iterator[Line]:
     science, template = (side.look for side in pair.sides)
     if pair.overlap is None:
         seen = f"science {science.fwhm_pixels:.2f} px, template {template.fwhm_pixels:.2f} px of its own"
-        yield Check("seeing", OK, f"{seen}, by the PSF models")
+        yield Line("seeing", OK, f"{seen}, by the PSF models")
         return
     seen = (
         f"science {_width(science.fwhm_arcsec)} arcsec ({science.fwhm_pixels:.2f} px), "
@@ -112,18 +92,18 @@ def _seeing(pair: Comparison, _: Limits) -> Iterator[Check]:
         arcsec = [width * side.look.pixel_scale for width, side in zip(widths, pair.sides, strict=True)]
         seen += f" by the PSF models; their stars {arcsec[0]:.2f} and {arcsec[1]:.2f} arcsec"
     if template.fwhm_arcsec > science.fwhm_arcsec * (1 + SAME_SEEING):
-        yield Check(
+        yield Line(
             "seeing",
             NOTE,
             f"the template has the larger PSF: {seen}",
             "a sharper template shows fainter sources",
         )
     else:
-        yield Check("seeing", OK, seen)
+        yield Line("seeing", OK, seen)
     for width, side in zip(widths, pair.sides, strict=True):
         model = side.look.fwhm_pixels
         if abs(width / model - 1) > _PSF_ERROR:
-            yield Check(
+            yield Line(
                 "psf",
                 NOTE,
                 f"{side.name}: the PSF model is {model:.2f} px wide, the stars of its src {width:.2f} px",
@@ -131,10 +111,10 @@ def _seeing(pair: Comparison, _: Limits) -> Iterator[Check]:
             )
 
 
-def _sampling(pair: Comparison, _: Limits) -> Iterator[Check]:
+def _sampling(pair: Comparison, _: Limits) -> Iterator[Line]:
     for side in pair.sides:
         if side.look.fwhm_pixels < _UNDERSAMPLED:
-            yield Check(
+            yield Line(
                 "sampling",
                 NOTE,
                 f"{side.name}: undersampled, FWHM {side.look.fwhm_pixels:.2f} px",
@@ -142,10 +122,10 @@ def _sampling(pair: Comparison, _: Limits) -> Iterator[Check]:
             )
 
 
-def _overlap(pair: Comparison, limits: Limits) -> Iterator[Check]:
+def _overlap(pair: Comparison, limits: Limits) -> Iterator[Line]:
     if pair.overlap is None:
         seen = "not known: an image has no WCS"
-        yield Check("overlap", NOTE, seen, "both will be aligned by the asterisms of their stars")
+        yield Line("overlap", NOTE, seen, "both will be aligned by the asterisms of their stars")
         return
     places = [_place(side.look) for side in pair.sides]
     seen = f"the template ({places[1]}) covers {100 * pair.overlap:.0f} % of the science image ({places[0]})"
@@ -153,11 +133,11 @@ def _overlap(pair: Comparison, limits: Limits) -> Iterator[Check]:
         remedy = "choose a template that covers more"
         if pair.overlap > 0:
             remedy += f", or accept it with --min-coverage {_below(pair.overlap)}"
-        yield Check("overlap", STOP, seen, remedy)
+        yield Line("overlap", STOP, seen, remedy)
     elif pair.overlap < _COVERAGE:
-        yield Check("overlap", NOTE, seen, "the rest will be flagged NO_DATA")
+        yield Line("overlap", NOTE, seen, "the rest will be flagged NO_DATA")
     else:
-        yield Check("overlap", OK, seen)
+        yield Line("overlap", OK, seen)
 
 
 def _width(value: float) -> str:
@@ -177,7 +157,7 @@ def _below(value: float) -> str:
     return f"{np.floor(value * 10**digits) / 10**digits:.{digits}f}"
 
 
-def _depth(pair: Comparison, _: Limits) -> Iterator[Check]:
+def _depth(pair: Comparison, _: Limits) -> Iterator[Line]:
     if any(side.pixels is None for side in pair.sides):
         return
     ours, theirs = (
@@ -187,20 +167,20 @@ def _depth(pair: Comparison, _: Limits) -> Iterator[Check]:
         missing = " and ".join(
             side.name for side, mag in zip(pair.sides, (ours, theirs), strict=True) if not np.isfinite(mag)
         )
-        yield Check("depth", NOTE, f"no zero point or blank sky: {missing}", "magnitudes cannot be told")
+        yield Line("depth", NOTE, f"no zero point or blank sky: {missing}", "magnitudes cannot be told")
         return
     together = difference_depth(pair)
     seen = f"5 sigma at {ours:.2f} mag in the science image, {theirs:.2f} in the template"
     seen += f", about {together:.2f} in the difference" if np.isfinite(together) else ""
     if theirs < ours - _SHALLOWER:
-        yield Check(
+        yield Line(
             "depth", NOTE, f"{seen}: the template is the shallower", "choose a deeper one for fainter sources"
         )
     else:
-        yield Check("depth", OK, seen)
+        yield Line("depth", OK, seen)
 
 
-def _scale(pair: Comparison, _: Limits) -> Iterator[Check]:
+def _scale(pair: Comparison, _: Limits) -> Iterator[Line]:
     if pair.overlap is None:
         return
     science, template = (side.look for side in pair.sides)
@@ -216,29 +196,29 @@ def _scale(pair: Comparison, _: Limits) -> Iterator[Check]:
     sizes = template.pixel_scale / science.pixel_scale
     if same_band and abs(by_stars / pair.scale - 1) > _SCALE_ERROR:
         remedy = "the stars decide; magnitudes follow the science image's zero point: check that one"
-        yield Check("scale", NOTE, seen, remedy)
+        yield Line("scale", NOTE, seen, remedy)
     elif not 1 / _PIXELS < sizes < _PIXELS:
-        yield Check("scale", NOTE, seen, "the template is resampled to the pixels of the science image")
+        yield Line("scale", NOTE, seen, "the template is resampled to the pixels of the science image")
     else:
-        yield Check("scale", OK, seen)
+        yield Line("scale", OK, seen)
 
 
-def _pixels(pair: Comparison, _: Limits) -> Iterator[Check]:
+def _pixels(pair: Comparison, _: Limits) -> Iterator[Line]:
     for side in pair.sides:
         if side.pixels is None:
-            yield Check("pixels", NOTE, f"{side.name}: cannot be looked at: {side.trouble}")
+            yield Line("pixels", NOTE, f"{side.name}: cannot be looked at: {side.trouble}")
         elif side.trouble:
             verdict = STOP if side is pair.science else NOTE  # the engine reads no other
-            yield Check("src", verdict, f"{side.name}: its src is no use: {side.trouble}", "measure it again")
+            yield Line("src", verdict, f"{side.name}: its src is no use: {side.trouble}", "measure it again")
         if side.pixels is not None and side.pixels.usable == 0:
             seen = f"{side.name}: none of the pixels looked at holds a value with a variance"
-            yield Check("pixels", STOP, seen, "get a whole copy, or process it again")
+            yield Line("pixels", STOP, seen, "get a whole copy, or process it again")
         elif side.pixels is not None and side.pixels.usable < _USABLE:
             seen = f"{side.name}: {100 * side.pixels.usable:.0f} % of the pixels hold a value with a variance"
-            yield Check("pixels", NOTE, seen, "the rest will be flagged NO_DATA")
+            yield Line("pixels", NOTE, seen, "the rest will be flagged NO_DATA")
 
 
-def _noise(pair: Comparison, limits: Limits) -> Iterator[Check]:
+def _noise(pair: Comparison, limits: Limits) -> Iterator[Line]:
     known = [(side, side.pixels.noise_factor) for side in pair.sides if side.pixels]
     factors = [(side, factor) for side, factor in known if 0 < factor < np.inf]
     for side, factor in known:
@@ -248,7 +228,7 @@ def _noise(pair: Comparison, limits: Limits) -> Iterator[Check]:
                 if factor == 0
                 else "too little blank sky to tell its noise"
             )
-            yield Check("noise", NOTE, f"{side.name}: {seen}")
+            yield Line("noise", NOTE, f"{side.name}: {seen}")
     if not factors:
         return
     seen = ", ".join(f"{side.name} {factor:.3g}" for side, factor in factors)
@@ -257,14 +237,14 @@ def _noise(pair: Comparison, limits: Limits) -> Iterator[Check]:
     off = max(worst, 1 / worst)
     remedy = f"S/N and thresholds are wrong by it: multiply that variance plane by {worst**2:.3g}"
     if off > limits.max_noise:
-        yield Check("noise", STOP, seen, f"{remedy}, or accept it with --max-noise {np.ceil(off):.0f}")
+        yield Line("noise", STOP, seen, f"{remedy}, or accept it with --max-noise {np.ceil(off):.0f}")
     elif not _NOISE[0] < worst < _NOISE[1]:
-        yield Check("noise", NOTE, seen, remedy)
+        yield Line("noise", NOTE, seen, remedy)
     else:
-        yield Check("noise", OK, seen)
+        yield Line("noise", OK, seen)
 
 
-def _stars(pair: Comparison, limits: Limits) -> Iterator[Check]:
+def _stars(pair: Comparison, limits: Limits) -> Iterator[Line]:
     known = [(side, side.pixels.stars) for side in pair.sides if side.pixels]
     if not known:
         return
@@ -282,26 +262,26 @@ def _stars(pair: Comparison, limits: Limits) -> Iterator[Check]:
         seen += f", {pair.common.number or 'none'} of the {pair.common.of} brightest of the overlap in both"
     remedy = "lower subtract.kernel['AL'].detectionConfig.detThreshold, or choose a pair with more in common"
     if pair.common and pair.common.told and not pair.common.number:
-        yield Check("stars", NOTE, seen, "see positions")
+        yield Line("stars", NOTE, seen, "see positions")
     elif least < limits.min_stars:
         accept = f"--min-stars {int(least)}"
-        yield Check("stars", STOP, seen, f"{remedy}, or accept it with {accept}")
+        yield Line("stars", STOP, seen, f"{remedy}, or accept it with {accept}")
     elif fewest < _FEW:
-        yield Check("stars", NOTE, seen, f"the kernel will be uncertain: {remedy}")
+        yield Line("stars", NOTE, seen, f"the kernel will be uncertain: {remedy}")
     else:
-        yield Check("stars", OK, seen)
+        yield Line("stars", OK, seen)
 
 
-def _positions(pair: Comparison, limits: Limits) -> Iterator[Check]:
+def _positions(pair: Comparison, limits: Limits) -> Iterator[Line]:
     if pair.overlap is None:
         return
     if pair.common is None or not pair.common.told:
         why = "too few stars in common" if pair.common else "both visits need a src"
-        yield Check("positions", NOTE, f"not compared: {why}")
+        yield Line("positions", NOTE, f"not compared: {why}")
         return
     if not pair.common.number:
         seen = f"the stars of both do not lie on each other, shifted by up to {pair.reach:.0f} px either"
-        yield Check("positions", STOP, seen, "the WCS of one is wrong: fit it again, or choose another visit")
+        yield Line("positions", STOP, seen, "the WCS of one is wrong: fit it again, or choose another visit")
         return
     distance = pair.common.distance
     arcsec = distance * pair.science.look.pixel_scale
@@ -309,16 +289,16 @@ def _positions(pair: Comparison, limits: Limits) -> Iterator[Check]:
     remedy = "the WCS of one is wrong: fit it again"
     if distance > limits.max_offset:
         accept = f", or accept it with --max-offset {np.ceil(distance):.0f}"
-        yield Check("positions", STOP, seen, remedy + accept * (distance < LARGEST_OFFSET))
+        yield Line("positions", STOP, seen, remedy + accept * (distance < LARGEST_OFFSET))
     elif distance > _SHIFT:
-        yield Check("positions", NOTE, seen, f"the template will be moved by its stars; {remedy}")
+        yield Line("positions", NOTE, seen, f"the template will be moved by its stars; {remedy}")
     else:
-        yield Check("positions", OK, seen)
+        yield Line("positions", OK, seen)
 
 
-def _convolution(pair: Comparison, _: Limits) -> Iterator[Check]:
+def _convolution(pair: Comparison, _: Limits) -> Iterator[Line]:
     if pair.overlap is None:
-        yield Check("convolved", OK, "the sharper will be convolved, which the aligned images will tell")
+        yield Line("convolved", OK, "the sharper will be convolved, which the aligned images will tell")
         return
     science, template = pair.seeing
     name = "template" if pair.convolves_template else "science image"
@@ -327,8 +307,8 @@ def _convolution(pair: Comparison, _: Limits) -> Iterator[Check]:
     sharpens = template > science if pair.convolves_template else science > template
     if pair.convolves_template != pair.wanted:
         remedy = "convolveTemplate is set otherwise; mode='literal' obeys it"
-        yield Check("convolved", NOTE, f"{seen}, since it is the sharper", remedy)
+        yield Line("convolved", NOTE, f"{seen}, since it is the sharper", remedy)
     elif sharpens and pair.literal:
-        yield Check("convolved", NOTE, f"{seen} and must be sharpened", "set convolveTemplate otherwise")
+        yield Line("convolved", NOTE, f"{seen} and must be sharpened", "set convolveTemplate otherwise")
     else:
-        yield Check("convolved", OK, seen)
+        yield Line("convolved", OK, seen)

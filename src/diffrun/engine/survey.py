@@ -19,7 +19,7 @@ from typing import Any
 from diffrun.engine import cost
 from diffrun.engine.comparison import Comparison, Side, side
 from diffrun.engine.glance import Look, look
-from diffrun.engine.judgement import NOTE, Limits, judge
+from diffrun.engine.judgement import Limits, judge
 from diffrun.engine.overlap import beneath, overlap_fraction
 from diffrun.engine.starfield import Common, common
 from diffrun.errors import DataError, DiffrunError, NoOverlapError, RepositoryError, UsageError
@@ -65,8 +65,9 @@ def survey(
     Returns
     -------
     found : `dict`
-        ``science``, ``template``, ``overlap_fraction`` (of the science image), ``convolved``, ``checks``,
-        ``cost``, ``better``, ``warnings``.
+        ``science``, ``template``, ``overlap_fraction`` (of the science image), ``convolved`` (both `None`
+        where the images must be aligned first), ``checks``, ``cost``, ``better``, ``warnings`` (what else is
+        worth a word).
 
     Raises
     ------
@@ -92,17 +93,16 @@ def survey(
         wanted,
         literal,
     )
-    checks = judge(pair, limits or Limits())
     better, skipped = _better(repository, first.look, second.look) if known else ([], [])
     return {
         "science": first.as_dict(),
         "template": second.as_dict(),
         "overlap_fraction": None if pair.overlap is None else round(pair.overlap, 4),
-        "convolved": "template" if pair.convolves_template else "science",
-        "checks": [check.as_dict() for check in checks],
+        "convolved": ("template" if pair.convolves_template else "science") if known else None,
+        "checks": [line.as_dict() for line in judge(pair, limits or Limits())],
         "cost": cost.expected(first.look.summary.shape, _kept(second.look.summary, first.look.summary)),
         "better": better,
-        "warnings": [*warnings, *(check.line for check in checks if check.verdict == NOTE), *skipped],
+        "warnings": [*warnings, *skipped],
     }
 
 
