@@ -186,7 +186,8 @@ def _made(each: Preparation, maker: Runtime, screen: Screen) -> dict[str, Any]:
     found = facts(each.folder)
     _refuse_changed(each.folder, found)
     psf = found.get("psf", {})
-    told = f"{counted(psf.get('stars', 0), 'star')}, PSF {psf.get('fwhm_pixels', 0):.2f} pixels wide"
+    whose = "its own PSF," if psf.get("given") else f"{counted(psf.get('stars', 0), 'star')}, PSF"
+    told = f"{whose} {psf.get('fwhm_pixels', 0):.2f} pixels wide"
     screen.fact(each.side, f"{each.frame.path.name}: {told}{'; prepared before' if before else ''}")
     for note in found.get("notes", []):
         screen.fact("note", f"{each.side}: {note}")

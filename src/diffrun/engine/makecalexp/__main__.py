@@ -52,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace) -> dict[str, Any]:
-    from diffrun.engine.makecalexp import deposit, look
+    from diffrun.engine.makecalexp import deposit, look, ready
     from diffrun.engine.makecalexp.make import Ask, make
 
     numbers = {name: _positive(name, getattr(options, name)) for name in ("gain", "saturation", "psf_fwhm")}
@@ -62,7 +62,9 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
         name = options.filter or look.filter_name(ask.path, ask.hdu)
         data_id = DataId(parse_visit(options.visit), parse_filter(name), "2,2", "1,1")
         refuse_other_filter(options.output, data_id)
-        made = make(ask, data_id)
+        exposure, why = ready.of_stack(ask)
+        made = make(ask, data_id) if exposure is None else ready.make(exposure, ask, data_id)
+        made.facts["notes"][:0] = why
     written = deposit.write(options.output, data_id, made)
     for note in made.facts["notes"]:
         print(f"makeCalexp: {note}", file=sys.stderr)

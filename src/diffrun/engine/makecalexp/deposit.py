@@ -12,6 +12,7 @@ from diffrun.files.afw.background import write_background
 from diffrun.files.afw.catalog import write_catalog
 from diffrun.files.afw.writer import write_exposure
 from diffrun.files.atomic import write_bytes
+from diffrun.files.fits import mapped
 from diffrun.repository.dataid import DataId
 from diffrun.repository.paths import relative
 from diffrun.repository.register import MAPPER, enter
@@ -33,7 +34,11 @@ def write(root: Path, data_id: DataId, made: Calexp) -> list[Path]:
     write_catalog(root / relative("src_schema"), schema())
     write_background(names["calexpBackground"], made.background)
     write_catalog(names["src"], made.sources)
-    write_exposure(names["calexp"], made.exposure)
+    if made.original:
+        with mapped(made.original) as (_, content):
+            write_bytes(names["calexp"], content[:])
+    else:
+        write_exposure(names["calexp"], made.exposure)
     write_bytes(facts, (json.dumps(made.facts, indent=2) + "\n").encode())
     enter(root, data_id, made.exposure.exposure_time)
     return [*names.values(), facts]

@@ -17,10 +17,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from diffrun.engine.makecalexp import plain
-from diffrun.errors import DiffrunError
+from diffrun.errors import DataError, DiffrunError
+from diffrun.files import fitsread
+from diffrun.files.afw.reader import read_summary
 
 _FILTER_CARDS = ("FILTER", "FILTNAM", "BAND", "FILTER1", "FILTER2", "FILTERS", "INSFILTE")
-_NOT_IN_BEAM = re.compile(r"((clear|open|none|empty|air|blank)\d*)?", re.IGNORECASE)
+_NOT_IN_BEAM = re.compile(r"((clear|open|none|empty|air|blank)\d*|_unknown_)?", re.IGNORECASE)
 _BAND = re.compile(r"[ugrizyUBVRIYJHK]")
 
 
@@ -41,15 +43,32 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def filter_name(path: Path, hdu: str | None) -> str:
     """The filter as the header has it, in a form that a path can hold; ``unknown`` if there is none."""
+    if (told := _of_stack(path)) != "_unknown_":
+        return _plain(told)
     with plain.open_file(path) as hdus:
         header = plain.cards(hdus, plain.choose(hdus, hdu, path)[0])
     for card in _FILTER_CARDS:
         words = str(header.get(card, "")).split()
         band = next((word for word in words if _BAND.fullmatch(word)), None)
-        name = band or re.sub(r"[^A-Za-z0-9_+~.-]", "", "_".join(words)).lstrip("+~.-")
+        name = band or _plain("_".join(words))
         if not _NOT_IN_BEAM.fullmatch(name):
             return name
     return "unknown"
+
+
+def _of_stack(path: Path) -> str:
+    """The filter as the stack's archive has it."""
+    with fitsread.opened(path, pixels=False) as hdus:
+        if not any("AR_HDU" in hdu.header for hdu in hdus[:2]):
+            return "_unknown_"
+    try:
+        return read_summary(path).filter
+    except DataError:
+        return "_unknown_"  # it is a plain image then, with cards
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_+~.-]", "", name).lstrip("+~.-")
 
 
 if __name__ == "__main__":

@@ -83,12 +83,13 @@ class Ask:
 
 @dataclass(frozen=True)
 class Calexp:
-    """What was made, and what is known and was assumed of it."""
+    """What was made, and what is known and was assumed of it; the file that is the calexp, if one is."""
 
     exposure: Exposure
     background: Background
     sources: Catalog
     facts: dict[str, Any]
+    original: Path | None = None
 
 
 @dataclass
@@ -119,7 +120,7 @@ def make(ask: Ask, data_id: DataId) -> Calexp:
     with plain.open_file(ask.path) as hdus:
         image = plain.read(hdus, ask.hdu, ask.path)
         shape = (image.pixels.shape[0], image.pixels.shape[1])
-        _refuse_small(ask, shape)
+        refuse_small(ask, shape)
         given_mask = companions.find_mask(hdus, ask.mask, shape)
         given_noise = companions.find_noise(hdus, ask.variance, shape)
     said = facts.read(image.header)
@@ -129,9 +130,9 @@ def make(ask: Ask, data_id: DataId) -> Calexp:
 
     pixels, mask, planes = _masked(image, ask, said, given_mask, account)
     plane = _Planes(mask, planes)
-    ground = _sky(pixels, plane, image.step, _FIRST_FWHM, (5.0, 3.0))
+    ground = level_sky(pixels, plane, image.step, _FIRST_FWHM, (5.0, 3.0))
     fwhm = _seeing(pixels - ground.level, ground.sigma, plane, ask)
-    ground = _sky(pixels, plane, image.step, fwhm, (5.0, 3.0, 2.5), 1)
+    ground = level_sky(pixels, plane, image.step, fwhm, (5.0, 3.0, 2.5), 1)
     flat, plane = _repaired(pixels - ground.level, ground.sigma, plane, fwhm, account)
     objects = stars.find(flat, ground.sigma, plane.has("NO_DATA"), fwhm)
     plane = plane.with_plane("DETECTED", _grown(objects.segments > 0, fwhm))
@@ -198,7 +199,8 @@ class _Planes:
         return replace(self, mask=np.where(where, self.mask | bit, self.mask))
 
 
-def _refuse_small(ask: Ask, shape: tuple[int, int]) -> None:
+def refuse_small(ask: Ask, shape: tuple[int, int]) -> None:
+    """`DataError` for an image in which nothing can be measured."""
     if min(shape) < _SMALLEST_SIDE:
         raise DataError(
             f"{ask.path} has an image of {shape[1]} x {shape[0]} pixels",
@@ -245,8 +247,8 @@ def _masked(image: plain.Plain, ask: Ask, said: facts.Facts, given: Any, account
     return np.where(plane.has("NO_DATA"), np.float32(level), pixels), plane.mask, plane.planes
 
 
-def _sky(pixels: Image, plane: _Planes, step: float, fwhm: float, thresholds: tuple[float, ...],
-         stride: int = _COARSE) -> sky.Sky:  # fmt: skip
+def level_sky(pixels: Image, plane: _Planes | Exposure, step: float, fwhm: float,
+              thresholds: tuple[float, ...], stride: int = _COARSE) -> sky.Sky:  # fmt: skip
     """The sky, measured again and again, each time without the sources above the last one."""
     ignored = plane.has("NO_DATA", "BAD", "SAT")
     found = sky.measure(pixels, ignored, step, _COARSE)
@@ -328,10 +330,15 @@ def _repaired(flat: Image, sigma: Image, plane: _Planes, fwhm: float, account: _
     return np.where(plane.has("NO_DATA"), np.float32(0), closed), plane
 
 
+def half_width(fwhm: float) -> int:
+    """Half width of a stamp of the PSF, pixels."""
+    return int(np.clip(np.ceil(_HALF_FWHM * fwhm), *_HALF))
+
+
 def _psf(flat: Image, variance: Image, plane: _Planes, objects: stars.Objects, fwhm: float, ask: Ask,
          account: _Account) -> _Measured:  # fmt: skip
     """The PSF from the stars, else of the width that the user gives."""
-    half = int(np.clip(np.ceil(_HALF_FWHM * fwhm), *_HALF))
+    half = half_width(fwhm)
     spoilt = plane.has("NO_DATA", "SAT", "BAD", "CR")
     rows, rejected = stars.select(objects, spoilt, half, fwhm)
     if np.isfinite(ask.psf_fwhm) or not len(rows):

@@ -24,6 +24,7 @@ MASK_NAMES = ("MASK", "DQ", "FLAGS", "FLAG", "BPM", "MSK", "QUALITY", "DATAQUALI
 VARIANCE_NAMES = ("VARIANCE", "VAR", "STAT")
 SIGMA_NAMES = ("ERR", "ERROR", "SIGMA", "RMS", "NOISE", "STD", "STDDEV", "UNCERT", "UNCERTAINTY")
 WEIGHT_NAMES = ("WEIGHT", "WHT", "WGT", "WT", "IVAR", "IVM", "INVVAR", "INVERSE_VARIANCE")
+_STACK_PLANES = ("IMAGE", "MASK", "VARIANCE")
 #: What BZERO is where integers are stored unsigned; on real numbers such a card is a leftover.
 _UNSIGNED = (32768.0, 2147483648.0)
 _OTHER = "give a two-dimensional image"
@@ -91,6 +92,10 @@ def open_file(path: Path) -> Iterator[fits.HDUList]:
     with door.reading(path), door.mapped(path) as (_, data):
         content = io.BytesIO(data[:])
         with fits.open(content, do_not_scale_image_data=True, lazy_load_hdus=False) as hdus:
+            for hdu in hdus[1:]:
+                kind = _cards(hdu.header).get("EXTTYPE")  # the name of a plane in afw's files
+                if not hdu.name and kind in _STACK_PLANES:
+                    hdu.name = kind
             yield hdus
 
 
