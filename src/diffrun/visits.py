@@ -73,7 +73,7 @@ class Listing:
         table = csv.writer(text, lineterminator="\n")
         table.writerow(columns)
         for row in self.rows:
-            ra, dec = row["centre"]
+            ra, dec = row["centre"] or (None, None)
             values = {**row, "ra": ra, "dec": dec}
             table.writerow(["" if values.get(name) is None else values[name] for name in columns])
         return text.getvalue()
@@ -96,13 +96,14 @@ class Listing:
             str(row["visit"]),
             str(row["filter"]),
             str(row["sensors"]),
-            f"{row['fwhm_arcsec']:.2f}",
+            _number(row["fwhm_arcsec"], 2),
             _number(row["depth_mag"], 2),
             _number(row["mjd"], 4),
             str(row["best"]) if row["best"] is not None else f"none: {row['why']}",
         ]
         if self.companion is not None:
-            found += [f"{100 * row['overlap_fraction']:.0f} %", str(row["pair"])]
+            part = row["overlap_fraction"]
+            found += ["-" if part is None else f"{100 * part:.0f} %", str(row["pair"])]
         return [clean(text) for text in found]
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,9 @@ import numpy as np
 import pytest
 import smallrepository
 
+from diffrun.engine.config import ImageDifferenceConfig
 from diffrun.engine.survey import survey
+from diffrun.engine.task import Inputs, align
 from diffrun.errors import DataError
 from diffrun.files.afw.catalog import Catalog, Field, write_catalog
 from diffrun.files.afw.exposure import Exposure
@@ -85,6 +88,18 @@ def test_what_no_pair_can_do_without_is_refused(repository: Path, part: str) -> 
     write_exposure(repository / relative("calexp", SPOILT), good.replace(**{part: None}))
     with pytest.raises(DataError, match=f"has no {part.upper()}"):
         survey(repository, {"visit": 1}, {"visit": 2})
+
+
+@pytest.mark.parametrize(("science", "template", "name"), [(1, 2, "template"), (2, 1, "science")])
+def test_the_engine_refuses_a_visit_without_a_wcs_in_one_line(science: int, template: int, name: str) -> None:
+    pair = [smallrepository.exposure(visit, "r", 3.4) for visit in (science, template)]
+    pair = [
+        one.replace(wcs=None) if visit == 2 else one
+        for visit, one in zip((science, template), pair, strict=True)
+    ]
+    inputs = Inputs(pair[0], lambda: pair[0], lambda: pair[1], None, 0)  # type: ignore[arg-type]
+    with pytest.raises(DataError, match=f"the {name} exposure has no WCS; give both images as files"):
+        align(inputs, None, ImageDifferenceConfig(), logging.getLogger("test"))
 
 
 def a_catalog(n: int, value: float, *missing: str) -> Catalog:

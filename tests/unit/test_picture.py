@@ -60,6 +60,18 @@ def test_marks_stand_where_the_sources_are() -> None:
         assert columns[around].min() < column < columns[around].max()
 
 
+def test_without_a_wcs_there_is_no_compass() -> None:
+    """Where its arrows would stand there is nothing but the image; the bar is in pixels."""
+    image, without = drawn(scene()), drawn(replace(scene(), pixel_scale=float("nan")))
+    side = (picture.WIDTH - 2 * picture.MARGIN - 2 * picture.GAP) // 3
+    left, bottom = picture.MARGIN, 104 + side
+    arrows = np.s_[bottom - 130 : bottom - 45, left + side - 135 : left + side - 60]
+    assert near(image[arrows], picture.INK).sum() > 80
+    assert near(without[arrows], picture.INK).sum() == 0
+    bar = near(without[bottom - 22, left + 20 : left + side - 200][None], picture.INK)[0]
+    assert bar.sum() == pytest.approx(50 * side / N, abs=3)
+
+
 def test_no_data_is_at_the_bottom_of_the_difference_alone() -> None:
     image = drawn(scene())
     side = (picture.WIDTH - 2 * picture.MARGIN - 2 * picture.GAP) // 3

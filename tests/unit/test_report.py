@@ -15,11 +15,12 @@ import pytest
 from PIL import Image
 
 from diffrun.engine.metadata import to_boost
+from diffrun.engine.report import read_products, scene
 from diffrun.files.afw.catalog import Catalog, Field, write_catalog
 from diffrun.files.afw.exposure import Exposure
 from diffrun.files.afw.kernel import LinearCombinationKernel
 from diffrun.files.afw.psf import GaussianPsf
-from diffrun.files.afw.wcs import from_header
+from diffrun.files.afw.wcs import MADE_UP, from_header
 from diffrun.files.afw.writer import write_exposure, write_kernel
 from diffrun.repository import paths
 from diffrun.repository.dataid import DataId
@@ -127,6 +128,20 @@ def test_summary_and_picture(out: Path) -> None:
     first = (out / "picture.png").read_bytes()
     run(out, "--science", "visit=230", "--template", "visit=250")
     assert (out / "picture.png").read_bytes() == first
+
+
+def test_without_a_wcs_nothing_is_said_of_the_sky(out: Path) -> None:
+    put(out, "deepDiff_differenceExp", SCIENCE, exposure(3, 9.8).replace(metadata={MADE_UP: True}))
+    done = run(out, "--science", "visit=230")
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = (out / "deepDiff/v230-fr/R22/diaSrc-S11.reg").read_text().splitlines()
+    assert lines[2] == "image"
+    assert [line.split(" ")[0] for line in lines[3:]] == [
+        f"point({x:.8f},{y:.8f})" for x, y in ((51, 61), (101, 111), (151, 161))
+    ]
+    captions = scene(read_products(out, {"visit": 230}, None, "deep")).captions
+    assert captions[2] == "difference: FWHM 4.71 pixels"
+    assert not any("arcsec" in caption for caption in captions)
 
 
 @pytest.mark.parametrize("gone", ["matchedExp", "diaSrc", "kernel", "metadata"])

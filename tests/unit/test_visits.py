@@ -8,6 +8,7 @@ import io
 import json
 import math
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from diffrun.errors import RepositoryError
 from diffrun.files.afw.exposure import Exposure
 from diffrun.files.afw.kernel import LinearCombinationKernel
 from diffrun.files.afw.psf import KernelPsf
-from diffrun.files.afw.wcs import TanSipWcs
+from diffrun.files.afw.wcs import MADE_UP, TanSipWcs
 from diffrun.files.afw.writer import write_exposure
 from diffrun.repository.dataid import DataId
 from diffrun.repository.paths import relative
@@ -34,7 +35,7 @@ SIDE, SCALE, ZERO = 128, 0.2 / 3600, 1e12
 
 @dataclass(frozen=True)
 class Made:
-    """A visit to be made: its number, band, seeing in pixels, noise, shift in pixels, sensors and time."""
+    """A visit to be made: its number, band, seeing in pixels, noise, shift in pixels, sensors, time, WCS."""
 
     visit: int
     band: str = "r"
@@ -43,6 +44,7 @@ class Made:
     shift: float = 0.0
     sensors: tuple[str, ...] = ("1,1",)
     mjd: float = math.nan
+    placed: bool = True
 
     @property
     def depth(self) -> float:
@@ -68,6 +70,7 @@ class Made:
             filter=self.band,
             flux_mag0=ZERO,
             mjd=self.mjd,
+            metadata={} if self.placed else {MADE_UP: True},
         )
 
 
@@ -171,6 +174,24 @@ def test_each_visit_is_judged_as_a_template(tmp_path: Path) -> None:
     assert {row["pair"] for row in listed(root, companion=1, min_coverage="0.2").rows} & {
         "covers 25 %"
     } == set()
+
+
+def test_a_visit_without_a_wcs_has_no_place_and_is_no_template(tmp_path: Path) -> None:
+    """Its made-up coordinates tell neither arcseconds nor what covers it."""
+    root = repository(tmp_path / "repo", Made(1), Made(2, fwhm=3.0, placed=False), Made(3, fwhm=3.5))
+    found = listed(root, companion=1)
+    one = next(row for row in found.rows if row["visit"] == 2)
+    assert [one[key] for key in ("fwhm_arcsec", "pixel_scale", "centre", "corners", "best")] == [None] * 5
+    assert one["fwhm_pixels"] == pytest.approx(3.0, rel=2e-3)
+    assert (found.best[1], found.without[2][:15]) == (3, "it has no WCS, ")
+    assert [row["pair"] for row in found.rows] == ["itself", "visit 2 has no WCS", "best"]
+    assert [row["overlap_fraction"] for row in found.rows] == [1.0, None, 1.0]
+    other = listed(root, companion=2)
+    assert [row["pair"] for row in other.rows] == ["visit 2 has no WCS", "itself", "visit 2 has no WCS"]
+    shown = io.StringIO()
+    other.show(Screen(out=shown))
+    assert re.search(r"(?m)^2 +r +1 +- +", shown.getvalue())
+    assert other.csv().splitlines()[2].startswith("2,r,")
 
 
 def test_what_is_damaged_is_named_and_left_out(tmp_path: Path) -> None:

@@ -44,16 +44,23 @@ def table(catalog: Catalog) -> bytes:
     return parquet.table_to_bytes(columns, notes)
 
 
-def regions(catalog: Catalog, shown: quality.Sources) -> str:
+def regions(catalog: Catalog, shown: quality.Sources, origin: tuple[int, int] | None = None) -> str:
     """A region file of DS9, in ICRS: a circle is a positive source, a box a negative one, a diamond a dipole.
 
-    Those with bad pixels are small; each carries its id and S/N, and a tag of its kind.
+    Those with bad pixels are small; each carries its id and S/N, and a tag of its kind. With an ``origin``,
+    the parent pixel of the first pixel, the places are pixels of the image, counted from 1.
     """
-    lines = ["# Region file format: DS9 version 4.1", "global width=1 select=1", "icrs"]
-    ra, dec = (np.degrees(np.asarray(catalog[name], float)) for name in ("coord_ra", "coord_dec"))
+    lines = [
+        "# Region file format: DS9 version 4.1",
+        "global width=1 select=1",
+        "image" if origin else "icrs",
+    ]
+    across, up = (np.degrees(np.asarray(catalog[name], float)) for name in ("coord_ra", "coord_dec"))
+    if origin:
+        across, up = shown.x - origin[0] + 1, shown.y - origin[1] + 1
     names = {quality.POSITIVE: "positive", quality.NEGATIVE: "negative", quality.DIPOLE: "dipole"}
     rows = zip(
-        catalog["id"].tolist(), ra.tolist(), dec.tolist(), shown.kind.tolist(), shown.flagged.tolist(),
+        catalog["id"].tolist(), across.tolist(), up.tolist(), shown.kind.tolist(), shown.flagged.tolist(),
         shown.snr.tolist(), strict=True,
     )  # fmt: skip
     for number, x, y, kind, flagged, snr in rows:

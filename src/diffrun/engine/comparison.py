@@ -91,8 +91,6 @@ class Side:
         found = self.look.as_dict()
         if self.look.has_wcs:
             found |= footprint(self.look.summary)
-        else:
-            found |= {"fwhm_arcsec": None, "pixel_scale": None}
         if self.pixels is None:
             return found
         stars = self.pixels.stars

@@ -12,13 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffrun.engine.blocks import marked
-from diffrun.engine.overlap import middle
+from diffrun.engine.overlap import lacks_wcs, middle
 from diffrun.engine.quality import NOT_SKY, has
 from diffrun.engine.smoothpsf import fwhm
 from diffrun.errors import DataError
 from diffrun.files.afw.exposure import Exposure
 from diffrun.files.afw.reader import ExposureSummary, read_bands, read_summary
-from diffrun.files.afw.wcs import MADE_UP
 from diffrun.repository.dataid import DataId
 from diffrun.repository.gen2 import Repository
 
@@ -64,15 +63,15 @@ class Look:
     @property
     def has_wcs(self) -> bool:
         """Whether its coordinates are more than made up."""
-        return not self.summary.metadata.get(MADE_UP, False)
+        return not lacks_wcs(self.summary)
 
     def as_dict(self) -> dict[str, Any]:
         """The part of the printed object that describes this visit."""
         return {
             **self.data_id.as_dict(),
-            "fwhm_arcsec": round(self.fwhm_arcsec, 4),
+            "fwhm_arcsec": round(self.fwhm_arcsec, 4) if self.has_wcs else None,
             "fwhm_pixels": round(self.fwhm_pixels, 4),
-            "pixel_scale": round(self.pixel_scale, 5),
+            "pixel_scale": round(self.pixel_scale, 5) if self.has_wcs else None,
             "mjd": self.summary.mjd if np.isfinite(self.summary.mjd) else None,
         }
 

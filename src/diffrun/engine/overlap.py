@@ -22,6 +22,11 @@ _NOTABLE = 0.5
 _PLACES, _SLACK = 33, 16
 
 
+def lacks_wcs(one: Any) -> bool:
+    """Whether an exposure, or its summary, has no coordinates, or made-up ones."""
+    return one.wcs is None or bool(one.metadata.get(MADE_UP, False))
+
+
 def middle(image: Frame) -> tuple[float, float]:
     """The middle of an image in parent pixels."""
     (ny, nx), (x0, y0) = image.shape, image.xy0
@@ -90,9 +95,7 @@ def beneath(template: ExposureSummary, science: ExposureSummary, reach: float) -
         If the template lies elsewhere.
     """
     pixels = template.shape[0] * template.shape[1]
-    if pixels <= science.shape[0] * science.shape[1] or any(
-        one.wcs is None or one.metadata.get(MADE_UP, False) for one in (template, science)
-    ):
+    if pixels <= science.shape[0] * science.shape[1] or lacks_wcs(template) or lacks_wcs(science):
         return None
     margin = reach + LARGEST_OFFSET + _SLACK
     (ny, nx), (x0, y0) = science.shape, science.xy0

@@ -91,7 +91,7 @@ class Scene:
     north, east : `tuple` [`float`, `float`]
         Unit vectors in pixels, y up.
     pixel_scale : `float`
-        Arcseconds a pixel.
+        Arcseconds a pixel; NaN where there is no WCS, nor directions.
     title : `str`
     captions : `tuple` of `str`
         One for each panel.
@@ -289,14 +289,19 @@ def _outlined(draw: Draw, at: tuple[float, float], text: str, colour: Colour, si
 
 
 def _compass(draw: Draw, scene: Scene, origin: tuple[int, int], size: tuple[int, int]) -> None:
-    """A scale bar, and the directions of north and east."""
-    per_pixel = size[0] / scene.science.shape[1]
-    length = round_length(0.22 * scene.science.shape[1] * scene.pixel_scale)
-    bar = length / scene.pixel_scale * per_pixel
+    """A scale bar, and the directions of north and east; in pixels where there is no WCS."""
+    per_pixel, known = size[0] / scene.science.shape[1], bool(np.isfinite(scene.pixel_scale))
+    unit, scale = ("arcsec", scene.pixel_scale) if known else ("pixels", 1.0)
+    length = round_length(0.22 * scene.science.shape[1] * scale)
+    bar = length / scale * per_pixel
     x, y = origin[0] + 20, origin[1] + size[1] - 22
     draw.line((x - 1, y, x + bar + 1, y), BACKGROUND, 7)
     draw.line((x, y, x + bar, y), INK, 3)
-    _outlined(draw, (x, y - 32), f"{length:g} arcsec", INK, 20)
+    _outlined(draw, (x, y - 32), f"{length:g} {unit}", INK, 20)
+    if not known:
+        draw.text((origin[0] + size[0] - 20, y), "no WCS", INK, font(20), anchor="rb", stroke_width=2,
+                  stroke_fill=BACKGROUND)  # fmt: skip
+        return
     centre = (origin[0] + size[0] - 70, origin[1] + size[1] - 70)
     for name, (dx, dy) in (("N", scene.north), ("E", scene.east)):
         tip = (centre[0] + 38 * dx, centre[1] - 38 * dy)

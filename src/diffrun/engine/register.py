@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from diffrun.engine import candidates as stars
 from diffrun.engine.asterisms import Box, identified
 from diffrun.engine.candidates import Candidates
-from diffrun.engine.overlap import LARGEST_OFFSET
+from diffrun.engine.overlap import LARGEST_OFFSET, lacks_wcs
 from diffrun.engine.robust import PolynomialFit
 from diffrun.engine.smoothpsf import FWHM_PER_SIGMA, field_box, fwhm
 from diffrun.engine.subtract import Pair
@@ -202,11 +202,6 @@ def claimed(science: Any, template: Exposure, sources: Catalog | None, log: logg
         np.sqrt((left**2).sum(axis=1).mean()), "; places on the sky are made up" if len(without) > 1 else "",
     )  # fmt: skip
     return MovedWcs(template.wcs, field)
-
-
-def lacks_wcs(one: Any) -> bool:
-    """Whether the coordinates of an exposure, or of its summary, are made up."""
-    return bool(one.metadata.get(MADE_UP, False))
 
 
 def with_wcs(science: Exposure, sky: Any, known: bool) -> Exposure:

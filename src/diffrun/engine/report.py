@@ -23,7 +23,7 @@ import numpy as np
 
 from diffrun.engine import boost, cataloguefiles, picture, quality
 from diffrun.engine.leave import leave
-from diffrun.engine.overlap import middle
+from diffrun.engine.overlap import lacks_wcs, middle
 from diffrun.engine.smoothpsf import fwhm
 from diffrun.engine.survey import parse_keys
 from diffrun.errors import DiffrunError, UsageError
@@ -209,7 +209,12 @@ def _plane(exposure: Exposure, sky: quality.Sky, *dark: str) -> picture.Plane:
 
 
 def directions(exposure: Exposure) -> tuple[tuple[float, float], tuple[float, float], float]:
-    """Unit vectors of north and east in pixels at the middle of an exposure, and arcseconds a pixel."""
+    """Unit vectors of north and east in pixels at the middle of an exposure, and arcseconds a pixel.
+
+    The last is NaN where the coordinates are made up.
+    """
+    if lacks_wcs(exposure):
+        return (0.0, 1.0), (-1.0, 0.0), float("nan")
     x, y = middle(exposure)
     ra, dec = exposure.wcs.pixel_to_sky(np.array([x]), np.array([y]))
     step = 10.0 / 3600.0
@@ -238,7 +243,7 @@ def _captions(products: Products, scale: float) -> tuple[str, str, str]:
     of_science, of_template = ("", "") if products.names else visits
     first = f"science{of_science}: FWHM {_width(science, scale)}"
     width = products.template_fwhm
-    own = f" (its own FWHM {width * scale:.2f} arcsec)" if np.isfinite(width) else ""
+    own = f" (its own FWHM {_length(width, scale)})" if np.isfinite(width) else ""
     second = f"matched template{of_template}{own}"
     if products.matched is None:
         second = "matched template: not written"
@@ -246,9 +251,11 @@ def _captions(products: Products, scale: float) -> tuple[str, str, str]:
 
 
 def _width(exposure: Exposure, scale: float) -> str:
-    return (
-        "unknown" if exposure.psf is None else f"{fwhm(exposure.psf, *middle(exposure)) * scale:.2f} arcsec"
-    )
+    return "unknown" if exposure.psf is None else _length(fwhm(exposure.psf, *middle(exposure)), scale)
+
+
+def _length(pixels: float, scale: float) -> str:
+    return f"{pixels * scale:.2f} arcsec" if np.isfinite(scale) else f"{pixels:.2f} pixels"
 
 
 def _footer(summary: Mapping[str, Any]) -> str:
@@ -270,8 +277,15 @@ def write_tables(out: Path, products: Products) -> dict[str, str]:
     catalogue = Path(products.files["diaSrc"])
     table, regions = catalogue.with_suffix(".parquet"), catalogue.with_suffix(".reg")
     write_bytes(out / table, cataloguefiles.table(products.sources))
-    write_bytes(out / regions, cataloguefiles.regions(products.sources, products.shown).encode())
+    write_bytes(out / regions, _regions(products).encode())
     return {"diaSrc_table": str(table), "diaSrc_regions": str(regions)}
+
+
+def _regions(products: Products) -> str:
+    """The region file: by the sky, or by pixels where there is no WCS."""
+    assert products.sources is not None and products.shown is not None
+    origin = products.difference.xy0 if lacks_wcs(products.difference) else None
+    return cataloguefiles.regions(products.sources, products.shown, origin)
 
 
 def _told() -> str:

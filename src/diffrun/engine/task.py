@@ -18,6 +18,7 @@ from diffrun.engine import masks, register, smoothpsf, spikes
 from diffrun.engine.candidates import Candidates
 from diffrun.engine.find import find, measured
 from diffrun.engine.match import choose, match, seen
+from diffrun.engine.overlap import lacks_wcs
 from diffrun.engine.smoothpsf import FWHM_PER_SIGMA, SAME_SEEING, field_box
 from diffrun.engine.subtract import Pair, subtract
 from diffrun.engine.warp import warp
@@ -152,6 +153,11 @@ def align(
     """
     active = config.subtract.kernel.active
     template, template_sky = prepare(inputs.template(), "template", log)
+    for name, one in (("science", inputs.science_summary), ("template", template)):
+        if one.wcs is None:
+            raise DataError(
+                f"the {name} exposure has no WCS", "give both images as files: their stars align them then"
+            )
     if sky is None:
         sky = register.claimed(inputs.science_summary, template, inputs.science_sources, log)
     science = replace(inputs.science_summary, wcs=sky)
@@ -170,7 +176,7 @@ def align(
     border = active.kernelSizeMax // 2 if convolve_template else 0
     order = int(active.warpingConfig.warpingKernelName.removeprefix("lanczos"))
     warped = warp(template, science, border, order, active.warpingConfig.interpLength)
-    known = not register.lacks_wcs(template)
+    known = not lacks_wcs(template)
     del template
     exposure = register.with_wcs(prepare(inputs.science(), "science", log)[0], sky, known)
     exposures = (exposure, warped.exposure)

@@ -53,7 +53,7 @@ class Row:
     place : `numpy.ndarray`, (3,)
         The middle of the image as a unit vector.
     radius : `float`
-        From there to its furthest corner, radians.
+        From there to its furthest corner, radians. Of no meaning, as the place, where there is no WCS.
     """
 
     look: Look
@@ -83,7 +83,8 @@ class Row:
 
     def as_dict(self) -> dict[str, Any]:
         """The part of the printed object that describes this visit."""
-        found = self.look.as_dict() | footprint(self.look.summary)
+        nowhere = {"centre": None, "corners": None}
+        found = self.look.as_dict() | (footprint(self.look.summary) if self.look.has_wcs else nowhere)
         depth = round(self.depth, 3) if np.isfinite(self.depth) else None
         return {**found, "sensors": self.sensors, "depth_mag": depth}
 
@@ -125,8 +126,9 @@ def listing(
             raise DataError(next(text for text in skipped if text.startswith(f"visit {companion} ")))
         template = best(science, rows, coverage)[0]
         for each, row in zip(found, rows, strict=True):
-            part = overlap_fraction(science.look.summary, row.look.summary)
-            each["overlap_fraction"] = round(part, 4)
+            both = science.look.has_wcs and row.look.has_wcs
+            part = overlap_fraction(science.look.summary, row.look.summary) if both else np.nan
+            each["overlap_fraction"] = round(part, 4) if both else None
             each["pair"] = _pair(science, row, part, coverage, row is template)
     kept = [each for each in found if each["filter"] == known.get("filter", each["filter"])]
     return {"visits": kept, "skipped": skipped}
@@ -134,11 +136,14 @@ def listing(
 
 def best(science: Row, rows: Iterable[Row], coverage: float) -> tuple[Row | None, str]:
     """The best template of a visit by the rule above; `None`, and why, if there is none."""
+    if not science.look.has_wcs:
+        return None, "it has no WCS, so that what covers it is not known"
     mine = science.look.data_id
     others = [
         row
         for row in rows
         if not _same_exposure(science, row)
+        and row.look.has_wcs
         and (row.look.data_id.filter, row.look.data_id.raft, row.look.data_id.sensor)
         == (mine.filter, mine.raft, mine.sensor)
     ]
@@ -174,6 +179,8 @@ def _pair(science: Row, row: Row, part: float, coverage: float, chosen: bool) ->
         return "the same exposure"
     if row.look.data_id.filter != science.look.data_id.filter:
         return f"band {row.look.data_id.filter}"
+    if np.isnan(part):
+        return f"visit {(row if science.look.has_wcs else science).visit} has no WCS"
     if part < coverage:
         return f"covers {100 * part:.0f} %"
     if row.shallower(science) > SHALLOWER:
