@@ -89,7 +89,8 @@ class Subtraction:
     difference : `Exposure`
         Whitened.
     science : `numpy.ndarray`, (ny, nx), float32
-        The science image, whitened as the difference is; the matched template is what they differ by.
+        The science image, whitened as the difference is but for the ripples, which change light by a few
+        parts in 10,000; the matched template is what they differ by.
     science_share : `float`
         Part of the noise of a PSF flux on the difference that the science image brought.
     """
@@ -142,11 +143,11 @@ def subtract(
     convolved_image = _inner(correlate(images.pop(), kernel, convolved_xy0), pair.border)
     image = images.pop()
     if pair.convolve_template:
-        science, sky = correlate(image, psi, xy0, GOOD, ripples), pair.template_sky * _sum(kernel)
+        science, sky = correlate(image, psi, xy0, GOOD), pair.template_sky * _sum(kernel)
         np.subtract(image, convolved_image, out=image)
         matched = convolved_image
     else:
-        science, sky = correlate(convolved_image, psi, xy0, GOOD, ripples), pair.template_sky / _sum(kernel)
+        science, sky = correlate(convolved_image, psi, xy0, GOOD), pair.template_sky / _sum(kernel)
         np.negative(science, out=science)
         matched = -correlate(image, scale, xy0)
         np.subtract(image, convolved_image, out=image)

@@ -153,11 +153,8 @@ def align(
     """
     active = config.subtract.kernel.active
     template, template_sky = prepare(inputs.template(), "template", log)
-    for name, one in (("science", inputs.science_summary), ("template", template)):
-        if one.wcs is None:
-            raise DataError(
-                f"the {name} exposure has no WCS", "give both images as files: their stars align them then"
-            )
+    _require_wcs(inputs.science_summary.wcs, "science")
+    _require_wcs(template.wcs, "template")
     if sky is None:
         sky = register.claimed(inputs.science_summary, template, inputs.science_sources, log)
     science = replace(inputs.science_summary, wcs=sky)
@@ -193,6 +190,13 @@ def align(
         template_sky,
     )
     return pair, (of_science, of_template), sky
+
+
+def _require_wcs(wcs: Any, name: str) -> None:
+    if wcs is None:
+        raise DataError(
+            f"the {name} exposure has no WCS", "give both images as files: their stars align them then"
+        )
 
 
 def convolves_template(sigmas: tuple[float, ...], config: Config, log: logging.Logger) -> bool:
