@@ -20,7 +20,7 @@ RUN set -eu; \
     site=$(/opt/diffrun/python/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))'); \
     echo /opt/diffrun/lib > "$site/diffrun.pth"; \
     mkdir /opt/diffrun/bin; \
-    install -m 755 /build/imageDifference.py /build/makeCalexp.py /opt/diffrun/bin/; \
+    install -m 755 /build/imageDifference.py /build/makeCalexp.py /build/diffrun /opt/diffrun/bin/; \
     install -m 644 /build/engine-setup.sh /opt/diffrun/setup.sh; \
     find /opt/diffrun/lib -exec touch -h -d @1480291200 {} +; \
     /opt/diffrun/python/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/diffrun; \

@@ -5,12 +5,15 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+from astropy.table import Table
 
 ENTRY = "/usr/local/bin/diffrun-entry"
 #: What Shifter mounts over, or a site has there.
@@ -185,6 +188,30 @@ def pair(tmp_path_factory):
         if path.stat().st_uid == os.getuid() and path.parts[1:2] == ("tmp",) and len(path.parts) > 2:
             path.chmod(0o755)
     return root
+
+
+def test_light_curves_are_made_in_the_image(docker, engine_image, pair, tmp_path):
+    """The tables of a campaign, which was done outside, are those that are made outside."""
+    campaign = tmp_path / "campaign"
+    (tmp_path / "pairs.csv").write_text("science,template\n230,195529\n")
+    words = ["run", "--pairs", tmp_path / "pairs.csv", "--repo", pair, "--output", campaign]
+    words += ["--workers", "1", "--config", WITHOUT_BACKGROUND[1], "--config", WITHOUT_BACKGROUND[2]]
+    tables = []
+    for line in (words, ["lightcurves", campaign]):
+        argv = [sys.executable, "-m", "diffrun.cli", "campaign", *map(str, line)]
+        assert subprocess.run(argv, capture_output=True, timeout=120).returncode == 0
+    for where in ("outside", "inside"):
+        if where == "inside":
+            shutil.rmtree(campaign / "report")
+            subprocess.run(["chown", "-R", "1500:1500", campaign], check=True)
+            mounts = [f"--volume={campaign}:{campaign}", f"--volume={pair}:{pair}:ro"]
+            line = ("diffrun", "campaign", "lightcurves", str(campaign), "--workers", "2")
+            docker.run(*HARDENED, *mounts, engine_image, *line)
+        tables.append(Table.read(campaign / "report/lightcurves.csv", format="ascii.csv").filled())
+    assert len(tables[0]) > 1 and tables[0].colnames == tables[1].colnames
+    for name in tables[0].colnames:
+        outside, inside = (table[name] for table in tables)
+        assert list(inside) == list(outside) if outside.dtype.kind == "U" else np.allclose(inside, outside)
 
 
 def test_stack_has_the_manners_of_12_1(docker, stack_image, pair, tmp_path):
