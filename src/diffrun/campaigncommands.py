@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import sys
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,6 +19,7 @@ from diffrun.options import Text, option
 from diffrun.request import LIMITS, Request, folder, jobs
 
 if TYPE_CHECKING:
+    from diffrun.campaign.crew import Crew
     from diffrun.campaign.forecast import Forecast
     from diffrun.campaign.recipe import Recipe
     from diffrun.campaign.standing import Standing
@@ -163,7 +164,12 @@ def _crew(recipe: Recipe, typed: dict[str, Any], at_once: int | None, screen: Sc
     if executor == "local":
         return lambda now: nullcontext(Here(workers(memory(now)), limit))
     if executor == "parsl":
-        return lambda now: htex.here(now.folder, recipe, at_once or workers(), memory(now), limit)
+
+        def here(now: Standing) -> AbstractContextManager[Crew]:
+            needed = memory(now)
+            return htex.here(now.folder, recipe, at_once or workers(needed), needed, limit)
+
+        return here
     if executor != "slurm":
         raise UsageError(f"--executor {executor!r} is unknown", "use local, parsl, slurm or array")
     asked = htex.nodes(array.wanted(recipe, typed), typed["at_a_time"] or 1, typed["nodes"], at_once)

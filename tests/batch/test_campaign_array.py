@@ -61,7 +61,9 @@ def test_an_array_enters_an_image(at_slurm: Desk) -> None:
     more, variables = at_shifter(at_slurm)
     submitted = at_slurm.diffrun(*words(at_slurm, *more), **variables)
     assert submitted.returncode == 0, submitted.stderr
-    assert f"--image id:{IDENTITY}" in (at_slurm.place / "out/array/out.sbatch").read_text()
+    text = (at_slurm.place / "out/array/out.sbatch").read_text()
+    assert f"#SBATCH --image=id:{IDENTITY}\n#SBATCH --volume={at_slurm.place}/repo:/input:ro\n" in text
+    assert f"--image id:{IDENTITY}" in text
     at_slurm.cluster.wait_for(at_slurm.cluster.idle)
     assert [each["state"] for each in at_slurm.ledger()].count("done") == 2, logs(at_slurm)
     record = json.loads((at_slurm.place / "out/runs/250-195529/record.json").read_text())

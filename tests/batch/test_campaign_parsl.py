@@ -14,6 +14,7 @@ from slurmcluster import wait_for
 from slurmdesk import Desk, desk
 
 from diffrun.campaign import htex
+from diffrun.capacity import free_memory
 
 pytest.importorskip("parsl", reason="no Parsl: pip install 'diffrun[campaign]'")
 
@@ -38,6 +39,21 @@ def test_killed_it_leaves_no_worker_and_goes_on(batch_source: Path, tmp_path: Pa
     assert done.returncode == 0, done.stderr
     assert "and did not end" in done.stdout and "2 pairs: 2 done, 0 left" in done.stdout
     assert sorted(path.name for path in (at.place / "out/runs").iterdir()) == ["230-195529", "250-195529"]
+    assert not processes(at)
+
+
+def test_workers_here_are_as_many_as_the_forecast_allows(batch_source: Path, tmp_path: Path) -> None:
+    """More than half of the free memory for a pair: one worker, however many processors there are."""
+    at = desk(tmp_path, batch_source, None)
+    free = free_memory()
+    assert free is not None
+    memory = 0.6 * free / 2**20 / 1.25
+    (at.place / "cost").write_text(json.dumps({"seconds": 3, "memory_mib": memory, "disk_mib": 1}))
+    done = at.diffrun(*words(at, "--executor", "parsl"), PATH="/usr/bin:/bin")
+    assert done.returncode == 0, done.stderr
+    assert " GiB for it, by 230-195529" in done.stdout and "2 pairs: 2 done, 0 left" in done.stdout
+    (script,) = (at.place / "out/parsl/000/submit_scripts").glob("*.sh")
+    assert "--max_workers_per_node=1 " in script.read_text()
     assert not processes(at)
 
 

@@ -54,7 +54,7 @@ def of_run(plan: Plan, resources: Resources, environment: Mapping[str, str] | No
         f"# By hand: sbatch {shlex.quote(path(plan.output).name)}. A run folder that is finished is found, "
         "and not made again.",
     )
-    asked = (*resources_lines(resources, plan.output, plan.jobs), *_shifter(plan, resources))
+    asked = (*resources_lines(resources, plan.output, plan.jobs), *shifter_lines(plan, resources))
     return page(notes, asked, line_of(plan), passed(plan, environment))
 
 
@@ -139,8 +139,11 @@ def resources_lines(resources: Resources, output: Path, cpus: int) -> list[str]:
     return found
 
 
-def _shifter(plan: Plan, resources: Resources) -> list[str]:
-    """Image and volume for Shifter's plugin in Slurm, which takes the last of several volume lines alone."""
+def shifter_lines(plan: Plan, resources: Resources) -> list[str]:
+    """Image and volume for Shifter's plugin in Slurm, which takes the last of several volume lines alone.
+
+    None for another runtime, or where Slurm does not know them.
+    """
     if plan.runtime != "shifter" or plan.image is None or not resources.shifter_plugin.value:
         return []
     found = [f"--image=id:{plan.image.id.removeprefix('sha256:')}"]

@@ -7,22 +7,26 @@ lists are made as long as MaxArraySize wants it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
 from itertools import count
 from pathlib import Path
 
 import diffrun
+from diffrun import plan
 from diffrun.batch import resources, script, slurm
 from diffrun.batch.resources import Resources
 from diffrun.campaign import pairs
 from diffrun.campaign.recipe import Recipe
 from diffrun.campaign.standing import Standing
-from diffrun.errors import BatchError, UsageError
+from diffrun.errors import BatchError, DiffrunError, UsageError
 from diffrun.files.atomic import write_bytes
 from diffrun.request import Request
 
 FOLDER = "array"
+#: Pairs that are planned beforehand, until one can be.
+_TRIED = 3
 
 
 def submit(
@@ -78,6 +82,7 @@ def submit(
     tasks = -(-len(todo) // chunk)
     most = f"%{at_a_time}" if at_a_time else ""
     asked = [*script.resources_lines(wanted, base, workers), f"--array=0-{tasks - 1}{most}"]
+    asked += _shifter(common, todo, wanted)
     words = ["campaign", "task", str(lists), "--workers", str(workers), "--pair-time", str(limit)]
     words += ["--output", str(standing.folder)]
     notes = (f"# diffrun {diffrun.__version__}, {len(todo)} pairs in {tasks} tasks; {lists.name} has them",)
@@ -85,6 +90,14 @@ def submit(
     path = script.path(base)
     write_bytes(path, text.encode("utf-8", "surrogateescape"))
     return slurm.submit(path), path
+
+
+def _shifter(common: Recipe, todo: list[Request], wanted: Resources) -> list[str]:
+    """The lines of one job for the first pair that can be planned: all have its image and its repository."""
+    for pair in todo[:_TRIED]:
+        with contextlib.suppress(DiffrunError):  # it will say why in its turn
+            return script.shifter_lines(plan.make(pair, common.settings), wanted)
+    return []
 
 
 def _lists(place: Path, todo: list[Request], chunk: int) -> Path:
