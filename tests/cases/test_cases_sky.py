@@ -17,14 +17,16 @@ from benchpair import (
     light,
     noise,
     noisy,
+    plain,
     stars,
     turned,
+    with_sky,
 )
 
 from diffrun.engine import masks
 from diffrun.errors import DataError, NoStarsError
 from diffrun.files.afw.kernel import LinearCombinationKernel
-from diffrun.files.afw.psf import KernelPsf
+from diffrun.files.afw.psf import KernelPsf, psf_image
 from diffrun.files.afw.reader import read_exposure
 from diffrun.files.afw.writer import write_exposure
 
@@ -225,3 +227,45 @@ def test_u35_sides_that_are_prime_numbers():
     assert np.abs(moved[both]).max() < 0.05
     assert finds_the_transients(odd)
     assert finds_the_transients(even)
+
+
+def test_equal_seeing():
+    """Nothing is to be matched: the noise stays white and true, and so do the transients."""
+    found = difference(exposure(frame(3.8, extra=TRANSIENTS), 3.8), exposure(frame(3.8, noise=3), 3.8))
+    assert finds_the_transients(found)
+    assert not found.said
+    scatter, middle = noise(found)
+    assert abs(middle) < 0.05
+    assert scatter == pytest.approx(1, abs=0.015)
+
+
+def test_the_psf_follows_the_field_from_the_stars_to_the_difference(tmp_path):
+    """Seeing from 3.4 pixels at the left to 5.0 at the right; bright transients have the PSF that is told."""
+    size, new = 640, [(90.0, 320.0, 2e5), (550.0, 320.0, 2e5)]
+    crowd = stars(size, 220, seed=6)
+    crowd = crowd[np.abs(crowd[:, 1] - 320) > 25]
+
+    def width(x):
+        return 3.4 + 1.6 * x / (size - 1)
+
+    science, every = np.full((size, size), 800.0), np.array([*crowd, *new])
+    for left in range(0, size, 20):
+        strip = every[(every[:, 0] >= left) & (every[:, 0] < left + 20)]
+        science += light((size, size), width(left + 10), strip, sky=0)
+    made = plain(tmp_path, noisy(science, 2), visit=1)
+    for x in (90, 320, 550):
+        kernel = made.exposure.psf.kernel_image(x, 320.0)
+        assert np.sqrt(2 * np.log(2) / np.pi / np.sum(kernel**2)) == pytest.approx(width(x), rel=0.03)
+    flat = plain(tmp_path, noisy(light((size, size), 3.0, crowd), 3), "flat.fits", visit=2)
+    found = difference(with_sky(made), with_sky(flat), made.sources)
+    for x, y, _ in new:
+        model, x0, y0 = psf_image(found.image.psf, x, y)
+        rows, columns = (
+            slice(first, first + side) for first, side in zip((y0, x0), model.shape, strict=True)
+        )
+        pixels, variance = (
+            plane[rows, columns].astype(float) for plane in (found.image.image, found.image.variance)
+        )
+        flux = (pixels * model).sum() / (model**2).sum()
+        assert np.abs(pixels - flux * model).max() < 0.03 * pixels.max() + 4 * np.sqrt(variance.max())
+        assert found.nearest(x, y)[1] < 0.1

@@ -28,7 +28,7 @@ READ = (
     "kernel_chebyshev",
     "kernel_polynomial",
 )
-READ += ("lossy_compressed", "pca", "psfex", "single_gaussian", "warped")
+READ += ("kernel_fixed", "lossy_compressed", "pca", "psfex", "single_gaussian", "warped")
 
 
 @pytest.mark.parametrize("name", READ)

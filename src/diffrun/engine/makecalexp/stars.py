@@ -24,6 +24,11 @@ _MOST_STARS = 250
 #: Half width of the clump of half-light radii, and of what is taken as part of it.
 _CLUMP, _MEMBER = 0.05, 0.08
 _MEMBER_FEW = 0.15
+#: Slopes of the radius over half the field that are tried, and how many more members one must bring.
+_SLOPES = np.linspace(-0.32, 0.32, 9)
+_GAIN, _GAIN_LEAST = 1.15, 4
+#: Members that a slope and a curve need; rounds; how far the radius may be from its middle.
+_LEAST_MEMBERS, _MEMBERS_OF_CURVE, _ROUNDS, _LARGEST_CHANGE = 8, 24, 5, 1.6
 _PIXSTACK = 3_000_000
 
 
@@ -164,11 +169,48 @@ def select(
     ask(_alone(objects, keep, half, fwhm), "with a neighbour")
     ask(_tier(objects, keep), "fainter than needed")
     if keep.any():
-        middle = clump(objects.radius[keep])
         width = _MEMBER if keep.sum() > 8 else _MEMBER_FEW
-        ask(np.abs(objects.radius / middle - 1) < width, "not of the size of the stars")
+        expected = locus(objects, keep)
+        ask(np.abs(objects.radius / expected - 1) < width, "not of the size of the stars")
     rows = np.nonzero(keep)[0]
     return rows[np.argsort(-objects.flux[rows], kind="stable")][:_MOST_STARS], rejected
+
+
+def locus(objects: Objects, keep: Bool) -> Array:
+    """The half-light radius that a star has at the place of each object, (n,).
+
+    It is the same everywhere, unless a radius that changes over the field makes members of many more objects:
+    the slope with the densest clump, and then the polynomial of second order (of first, of few) through its
+    members, again and again.
+    """
+    radius, (ny, nx) = objects.radius, objects.segments.shape
+    everywhere = np.full(len(objects), clump(radius[keep]))
+    u, v = 2 * objects.x / nx - 1, 2 * objects.y / ny - 1
+
+    def members(expected: Array) -> Bool:
+        return np.asarray(keep & (np.abs(radius / expected - 1) < _MEMBER))
+
+    tilts = [1 + a * u + b * v for a in _SLOPES for b in _SLOPES]
+    tilt = max(tilts, key=lambda each: _densest(radius[keep] / each[keep]) if each[keep].min() > 0.4 else 0)
+    expected = tilt * clump(radius[keep] / tilt[keep])
+    for _ in range(_ROUNDS):
+        chosen = members(expected)
+        if chosen.sum() < _LEAST_MEMBERS:
+            return everywhere
+        terms = np.stack([np.ones_like(u), u, v, u * u, u * v, v * v], axis=1)
+        terms = terms[:, : 6 if chosen.sum() >= _MEMBERS_OF_CURVE else 3]
+        solution = np.linalg.lstsq(terms[chosen], radius[chosen], rcond=None)[0]
+        middle = float(np.median(radius[chosen]))
+        expected = np.clip(terms @ solution, middle / _LARGEST_CHANGE, middle * _LARGEST_CHANGE)
+    flat, curved = int(members(everywhere).sum()), int(members(expected).sum())
+    return expected if curved >= max(_GAIN * flat, flat + _GAIN_LEAST) else everywhere
+
+
+def _densest(radii: Array) -> int:
+    """How many lie in the densest clump."""
+    ordered = np.sort(radii)
+    lower, upper = (np.searchsorted(ordered, ordered * edge) for edge in (1 - _CLUMP, 1 + _CLUMP))
+    return int((upper - lower).max())
 
 
 def _tier(objects: Objects, keep: Bool) -> Bool:
