@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numba
 import numpy as np
 from numpy.typing import NDArray
-from scipy.interpolate import make_interp_spline
 
+from diffrun.files import splines
 from diffrun.threads import bands, each
 
 Float = NDArray[np.float32]
@@ -76,7 +76,7 @@ def _spline(edges: NDArray[np.int64]) -> NDArray[np.float64]:
         return np.ones((n, 1))
     centres = (edges[:-1] + edges[1:] - 1) / 2
     pixels = np.clip(np.arange(n), centres[0], centres[-1])
-    return np.asarray(make_interp_spline(centres, np.eye(cells), k=min(3, cells - 1))(pixels))
+    return splines.not_a_knot(centres, np.eye(cells)).at(pixels).T
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")

@@ -52,14 +52,14 @@ class Job:
         return config
 
 
-def process(job: Job, output: Path) -> bool:
+def process(job: Job, config: ImageDifferenceConfig, output: Path) -> bool:
     """Make one difference; `False`, with a line in the log, if that failed.
 
     With ``--doraise`` the exception goes on instead.
     """
     label = logs.LABEL.set(str(job.science))
     try:
-        _difference(job, output)
+        _difference(job, config, output)
         return True
     except Exception as error:
         if job.arguments.do_raise:
@@ -75,9 +75,8 @@ def process(job: Job, output: Path) -> bool:
         logs.LABEL.reset(label)
 
 
-def _difference(job: Job, output: Path) -> None:
+def _difference(job: Job, config: ImageDifferenceConfig, output: Path) -> None:
     repository = Repository.open(job.arguments.input)
-    config = job.config()
     _LOG.info("Processing %s", job.science)
     template = template_for(repository, job.science, job.template)
     inputs = products.read(repository, job.science, template, config)
@@ -85,12 +84,16 @@ def _difference(job: Job, output: Path) -> None:
         run(inputs, config, _LOG, hand)
 
 
-def process_all(jobs: Sequence[Job], output: Path, processes: int, timeout: float) -> int:
+def process_all(
+    jobs: Sequence[Job], config: ImageDifferenceConfig, output: Path, processes: int, timeout: float
+) -> int:
     """Process all jobs and give the number of failures.
 
     Parameters
     ----------
     jobs : sequence of `Job`
+    config : `ImageDifferenceConfig`
+        That of each job.
     output : `pathlib.Path`
     processes : `int`
         How many at the same time; with 1 no other process is started.
@@ -98,7 +101,7 @@ def process_all(jobs: Sequence[Job], output: Path, processes: int, timeout: floa
         Seconds for all of them, if there are several processes.
     """
     if processes == 1 or len(jobs) < 2:
-        return sum(not process(job, output) for job in jobs)
+        return sum(not process(job, config, output) for job in jobs)
     pool = ThreadPoolExecutor(min(processes, len(jobs)))
     workers = _Workers(output, time.monotonic() + timeout)
     try:
@@ -150,7 +153,7 @@ def _child(job: Job, output: Path) -> None:
     with_parent()
     logs.configure(job.arguments.log_levels, job.arguments.long_log)
     try:
-        done = process(job, output)
+        done = process(job, job.config(), output)
     except KeyboardInterrupt:
         done = False
     leave(0 if done else 1)

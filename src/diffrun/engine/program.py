@@ -161,7 +161,7 @@ def _difference(
     )
     _LOG.info("Linear algebra: %s", blas.describe())
     jobs = [Job(arguments, settings, data_id, template) for data_id in found]
-    return process_all(jobs, output, arguments.processes, arguments.timeout)
+    return process_all(jobs, config, output, arguments.processes, arguments.timeout)
 
 
 @contextlib.contextmanager

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 Runs = NDArray[np.int32]
 Index = NDArray[np.int64]
@@ -57,10 +55,13 @@ def components(runs: Runs, width: int) -> NDArray[np.intp]:
     count = np.maximum(high - low, 0)
     above = np.repeat(np.arange(len(runs)), count)
     below = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count) + np.repeat(low, count)
-    graph = coo_array((np.ones(len(above), bool), (above, below)), shape=(len(runs), len(runs)))
-    _, label = connected_components(graph, directed=False)
-    _, where, inverse = np.unique(label, return_index=True, return_inverse=True)
-    return np.asarray(np.argsort(np.argsort(where))[inverse])
+    root, before = np.arange(len(runs)), np.arange(0)  # each run's first run, as far as is known
+    while not np.array_equal(root, before):
+        before, least = root, root.copy()
+        np.minimum.at(least, root[above], root[below])
+        np.minimum.at(least, root[below], root[above])
+        root = least[least[root]]
+    return np.unique(root, return_inverse=True)[1]
 
 
 def owners(runs: Runs, rows: NDArray[np.int32], columns: NDArray[np.int32], width: int) -> NDArray[np.intp]:

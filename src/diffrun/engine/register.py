@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffrun.engine import candidates as stars
-from diffrun.engine.asterisms import Box, identified
 from diffrun.engine.candidates import Candidates
 from diffrun.engine.overlap import LARGEST_OFFSET, lacks_wcs
 from diffrun.engine.robust import PolynomialFit
@@ -30,6 +29,7 @@ from diffrun.files.afw.kernel import chebyshev_terms
 from diffrun.files.afw.wcs import MADE_UP
 
 Array = NDArray[np.float64]
+Box = tuple[float, float, float, float]
 Bool = NDArray[np.bool_]
 Metadata = dict[str, Any]
 
@@ -248,6 +248,8 @@ def _own_stars(template: Exposure) -> Candidates:
 
 
 def _identified(bright: Candidates, places: Array, box: Box) -> Offsets | None:
+    from diffrun.engine.asterisms import identified  # only where needed: SciPy's trees take time to load
+
     own = np.stack([bright.x, bright.y], axis=1)
     pairs = identified(own, places, box)
     if pairs is None:

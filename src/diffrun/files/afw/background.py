@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffrun.errors import DataError
-from diffrun.files import fitsread
+from diffrun.files import fitsread, splines
 from diffrun.files.afw.exposure import DEFAULT_PLANES
 from diffrun.files.afw.kernel import chebyshev_terms
 from diffrun.files.atomic import write_bytes
@@ -264,8 +263,6 @@ def _joined(x: Array, values: Array, at: NDArray[Any], style: str) -> Array:
 
     Values that are not finite are left out, and fewer values are joined by a simpler curve.
     """
-    from scipy.interpolate import Akima1DInterpolator, CubicSpline, interp1d
-
     good = np.isfinite(values) if values.ndim == 1 else np.isfinite(values).all(axis=1)
     x, values = x[good], values[good]
     if len(x) == 0:
@@ -274,23 +271,5 @@ def _joined(x: Array, values: Array, at: NDArray[Any], style: str) -> Array:
         style = _best_style(len(x))
     if len(x) == 1 or style == "CONSTANT":
         return np.asarray(values[np.abs(at[:, np.newaxis] - x).argmin(axis=1)].T)
-    if style == "LINEAR":
-        return np.asarray(interp1d(x, values.T, fill_value="extrapolate")(at))
-    akima = style == "AKIMA_SPLINE"
-    return _evaluated(
-        Akima1DInterpolator(x, values) if akima else CubicSpline(x, values, bc_type="natural"), at
-    )
-
-
-def _evaluated(curve: Any, at: NDArray[Any]) -> Array:
-    """A piecewise cubic at ascending places, (..., len(at)): one small matrix product a piece."""
-    pieces = curve.c.shape[1]
-    piece = np.clip(np.searchsorted(curve.x, at, side="right") - 1, 0, pieces - 1)
-    ends = np.clip(at, curve.x[0], curve.x[-1])
-    t, s = ends - curve.x[piece], at - ends
-    powers = np.stack([t**3 + 3 * t**2 * s + 3 * t * s**2, (t + s) ** 2, t + s, np.ones(len(at))])
-    out = np.empty((*curve.c.shape[2:], len(at)))
-    borders = np.searchsorted(piece, np.arange(pieces + 1))
-    for i, (first, last) in enumerate(pairwise(borders)):
-        out[..., first:last] = curve.c[:, i].T @ powers[:, first:last]
-    return out
+    join = {"LINEAR": splines.linear, "AKIMA_SPLINE": splines.akima}.get(style, splines.natural)
+    return join(x, values).at(at)
