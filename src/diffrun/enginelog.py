@@ -15,6 +15,7 @@ _LINE = re.compile(r"(?P<logger>\S+) (?P<level>FATAL|ERROR|WARN|WARNING|INFO|DEB
 _USAGE = re.compile(r"\S+: error: (?P<text>.*)")
 _FAILED = re.compile(r"Failed (on dataId=\{[^}]*\}|in task initialization): (?P<text>.*)")
 _ALGEBRA = "Linear algebra: "
+_IMAGES = "Images written of "
 #: How the entry command of an image begins its first line.
 _ENTERED = "diffrun-entry: "
 
@@ -42,6 +43,8 @@ class Listener:
         Where each line is kept.
     each : `bool`
         Leave one line for each stage; without, only the running stage is shown.
+    on_images : callable
+        Told the data id whose images are written, while its sources are measured.
     seconds : `dict`
         Time spent in each stage, in the order in which they began.
     warnings : `list` [`str`]
@@ -59,6 +62,7 @@ class Listener:
     progress: Progress
     log: TextIO
     each: bool = True
+    on_images: Callable[[str], None] = lambda data_id: None
     clock: Callable[[], float] = time.monotonic
     seconds: dict[str, float] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
@@ -107,6 +111,8 @@ class Listener:
             self.failure, self.usage = failed["text"] if failed else text, False
         if text.startswith(_ALGEBRA):
             self.blas = clean(text.removeprefix(_ALGEBRA), 400)
+        elif text.startswith(_IMAGES):
+            self.on_images(text.removeprefix(_IMAGES))
         for words, stage in STAGES:
             if text.startswith(words):
                 self.begin(stage)

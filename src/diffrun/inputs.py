@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from diffrun.errors import DataError, RepositoryError
+from diffrun.threads import give_way
 
 _SUMMERS = 4
 
@@ -73,7 +74,8 @@ def summed(path: Path, name: str) -> Input:
 @contextmanager
 def summing(inputs: Iterable[Input], workers: int = _SUMMERS) -> Iterator[None]:
     """Take the sums of files meanwhile; at the end all are there. Raises as `Input.sha256`."""
-    pool = ThreadPoolExecutor(min(workers, _SUMMERS))  # hashlib sums without the interpreter's lock
+    # hashlib sums without the interpreter's lock
+    pool = ThreadPoolExecutor(min(workers, _SUMMERS), initializer=give_way)
     try:
         begun = [pool.submit(lambda item: item.sha256, item) for item in inputs if not item._sums]
         yield

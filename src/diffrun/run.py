@@ -58,8 +58,8 @@ class Run:
             with supervise.asking(self.local.command(self.report_job(0))) as reporter:
                 with summing(self.plan.inputs, self.plan.jobs):
                     outputs.make_ready()
-                    names = self.engine(engine, dict(command.seen))
-                self.ask_report(reporter)
+                    names = self.engine(engine, dict(command.seen), reporter)
+                self.tell(reporter, "written")
                 products = outputs.check(self.workshop, self.plan.science, names)
                 summaries = self.report(reporter)
         self.tell_notes()
@@ -108,13 +108,16 @@ class Run:
         self.screen.line()
         return found.survey
 
-    def engine(self, engine: supervise.Child, seen: dict[str, str]) -> tuple[str, ...]:
+    def engine(
+        self, engine: supervise.Child, seen: dict[str, str], reporter: supervise.Child
+    ) -> tuple[str, ...]:
         """Follow the program to its end: the files it left; `DiffrunError` of the right kind if it fails."""
         with (
             (self.workshop / outputs.LOG).open("w", encoding="utf-8") as log,
             self.screen.progress() as progress,
         ):
-            listener = Listener(self.screen, progress, log, each=len(self.plan.science) == 1)
+            single = len(self.plan.science) == 1
+            listener = Listener(self.screen, progress, log, single, lambda of: self.look(reporter, of))
             status = engine.attend(listener.hear, listener.begin)
             if status == 0:
                 listener.end()
@@ -153,9 +156,14 @@ class Run:
         """``R22 S11``."""
         return short_name(self.plan.science[number].raft, self.plan.science[number].sensor)
 
-    def ask_report(self, reporter: supervise.Child) -> None:
-        """Tell a report that all is written."""
-        reporter.tell(outputs.prefix(self.workshop).removesuffix("Diff"))
+    def look(self, reporter: supervise.Child, science: str) -> None:
+        """Let images be looked at once they are written; those that a container wrote are examined first."""
+        if self.plan.runtime == "native" and science == str(self.plan.science[0]):
+            self.tell(reporter, "images")
+
+    def tell(self, reporter: supervise.Child, what: str) -> None:
+        """Tell a report what is written, ``images`` or all, and how it is named."""
+        reporter.tell(f"{what} {outputs.prefix(self.workshop).removesuffix('Diff')}")
 
     def report(self, first: supervise.Child) -> dict[str, Any]:
         """Draw the picture and measure the quality of each sensor; the products are good without them."""
@@ -166,7 +174,7 @@ class Run:
             found[self.name(0)] = self.report_on(first, 0)
             for number in range(1, len(self.plan.science)):
                 with supervise.asking(self.local.command(self.report_job(number))) as reporter:
-                    self.ask_report(reporter)
+                    self.tell(reporter, "written")
                     found[self.name(number)] = self.report_on(reporter, number)
             self.seconds["picture"] = time.monotonic() - before
             progress.done("picture", self.seconds["picture"])

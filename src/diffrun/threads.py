@@ -1,15 +1,19 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Threads over the parts of an image, for functions that let go of the interpreter's lock; none elsewhere."""
+"""Threads over the parts of an image, for functions that let go of the interpreter's lock; who goes first."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
+import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 #: One a processor that we may run on. No result depends on their number.
 WORKERS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+_NICE = 10
 _ALGEBRA = (
     "OPENBLAS_NUM_THREADS",
     "MKL_NUM_THREADS",
@@ -42,3 +46,10 @@ def each(do: Callable[[Any], None], parts: Iterable[Any]) -> None:
 def bands(n: int, size: int) -> list[tuple[int, int]]:
     """``n`` things in bands of at most ``size``: (first, end) of each."""
     return [(first, min(first + size, n)) for first in range(0, n, size)]
+
+
+def give_way() -> None:
+    """Let the threads of other programs go first before this one, and before those that it starts."""
+    if sys.platform == "linux":  # where each thread has a priority of its own
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)

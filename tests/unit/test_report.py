@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from diffrun.engine.metadata import to_boost
-from diffrun.engine.report import read_products, scene
+from diffrun.engine.view import read_images
 from diffrun.files.afw.catalog import Catalog, Field, write_catalog
 from diffrun.files.afw.exposure import Exposure
 from diffrun.files.afw.kernel import LinearCombinationKernel
@@ -139,7 +139,7 @@ def test_without_a_wcs_nothing_is_said_of_the_sky(out: Path) -> None:
     assert [line.split(" ")[0] for line in lines[3:]] == [
         f"point({x:.8f},{y:.8f})" for x, y in ((51, 61), (101, 111), (151, 161))
     ]
-    captions = scene(read_products(out, {"visit": 230}, None, "deep")).captions
+    captions = read_images(out, {"visit": 230}, None, None, "deep").scene.captions
     assert captions[2] == "difference: FWHM 4.71 pixels"
     assert not any("arcsec" in caption for caption in captions)
 
@@ -173,3 +173,39 @@ def test_refusals_are_one_line(out: Path) -> None:
     done = run(out, "--science", "visit=230")
     assert done.returncode == 3
     assert "deepDiff_differenceExp" in done.stderr
+
+
+def waiting(out: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "diffrun.engine.report", str(out), "--science", "visit=230"]
+    command += ["--template", "visit=250", "--prefix", "-"]
+    return subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def test_images_are_looked_at_before_the_sources_are_there(out: Path) -> None:
+    made = ("picture.png", "summary.json")
+    run(out, "--science", "visit=230", "--template", "visit=250")
+    expected = [(out / name).read_bytes() for name in made]
+    catalogue = out / paths.relative("deepDiff_diaSrc", SCIENCE)
+    for early in (True, False):
+        for name in made:
+            (out / name).unlink()
+        catalogue.rename(out / "later")
+        with waiting(out) as child:
+            assert child.stdin
+            if early:
+                child.stdin.write("images deep\n")
+                child.stdin.flush()
+            (out / "later").rename(catalogue)
+            said, errors = child.communicate("written deep\n", timeout=60)
+        assert (child.returncode, errors, said.split("\n")[0]) == (0, "", str(out / made[0]))
+        assert [(out / name).read_bytes() for name in made] == expected
+
+
+@pytest.mark.parametrize("told", ["", "images deep\n"])
+def test_a_report_that_nobody_wants_any_more_ends(out: Path, told: str) -> None:
+    with waiting(out) as child:
+        assert child.communicate(told, timeout=60) == ("", "")
+    assert child.returncode == 0
+    assert not (out / "summary.json").exists()

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ STAMPS = 8
 STAMP_HALF = 15
 _ROWS, _BAND = 2, 32
 _STEPS = 32
+_SIDE = (WIDTH - 2 * MARGIN - 2 * GAP) // 3
 
 BACKGROUND = (22, 24, 28)
 INK = (232, 232, 228)
@@ -86,8 +88,6 @@ class Scene:
         The same pixels of the three images.
     sky_noise, noise : `float`
         Noise per pixel of the science image's sky, and of the difference.
-    sources : `Sources`
-        Positions in pixels of these arrays.
     north, east : `tuple` [`float`, `float`]
         Unit vectors in pixels, y up.
     pixel_scale : `float`
@@ -102,24 +102,37 @@ class Scene:
     difference: Plane
     sky_noise: float
     noise: float
-    sources: Sources
     north: tuple[float, float]
     east: tuple[float, float]
     pixel_scale: float
     title: str
     captions: tuple[str, str, str]
 
+    @cached_property
+    def size(self) -> tuple[int, int]:
+        """Of a panel, (width, height)."""
+        ny, nx = self.science.shape
+        scale = min(_SIDE / nx, 1.25 * _SIDE / ny)
+        return max(1, round(nx * scale)), max(1, round(ny * scale))
 
-def png(scene: Scene, footer: Callable[[], str]) -> bytes:
+    @cached_property
+    def panels(self) -> tuple[Image.Image, ...]:
+        """The three images as they are drawn, without marks."""
+        return panels(self)
+
+
+def png(scene: Scene, sources: Sources, footer: str) -> bytes:
     """The picture as a PNG file; the same scene gives the same bytes.
 
     Parameters
     ----------
     scene : `Scene`
-    footer : callable
-        Gives the last line of the picture; called when all else is drawn.
+    sources : `Sources`
+        Positions in pixels of its planes.
+    footer : `str`
+        The last line of the picture.
     """
-    return packed(draw_scene(scene, footer))
+    return packed(draw_scene(scene, sources, footer))
 
 
 def packed(image: Image.Image) -> bytes:
@@ -142,19 +155,13 @@ def _chunk(name: bytes, content: bytes) -> bytes:
 def rehearse() -> None:
     """Draw nothing, so that all is loaded that the libraries load when they are first used."""
     plane = Plane(np.zeros((1, 1), np.float32), np.zeros((1, 1), np.int32))
-    scene = Scene(
-        plane, plane, plane, 1.0, 1.0, Sources.none(), (0.0, 1.0), (1.0, 0.0), 1.0, "", ("", "", "")
-    )
-    png(scene, str)
+    scene = Scene(plane, plane, plane, 1.0, 1.0, (0.0, 1.0), (1.0, 0.0), 1.0, "", ("", "", ""))
+    png(scene, Sources.none(), "")
 
 
-def draw_scene(scene: Scene, footer: Callable[[], str]) -> Image.Image:
+def draw_scene(scene: Scene, sources: Sources, footer: str) -> Image.Image:
     """Lay out title, panels, the strip of single sources, the key, and the footer."""
-    side = (WIDTH - 2 * MARGIN - 2 * GAP) // 3
-    ny, nx = scene.science.shape
-    scale = min(side / nx, 1.25 * side / ny)
-    size = (max(1, round(nx * scale)), max(1, round(ny * scale)))
-    chosen = most_significant(scene.sources, STAMPS)
+    size, chosen = scene.size, most_significant(sources, STAMPS)
     stamp = ((WIDTH - 2 * MARGIN - (STAMPS - 1) * GAP) // STAMPS - 4) // 3
     top = 104
     strip = top + size[1] + 56
@@ -162,18 +169,17 @@ def draw_scene(scene: Scene, footer: Callable[[], str]) -> Image.Image:
     canvas = Image.new("RGB", (WIDTH, height), BACKGROUND)
     draw = ImageDraw.Draw(canvas)
     draw.text((MARGIN, 18), scene.title, INK, font(30))
-    for k, panel in enumerate(panels(scene, size)):
-        left = MARGIN + k * (side + GAP) + (side - size[0]) // 2
+    for k, panel in enumerate(scene.panels):
+        left = MARGIN + k * (_SIDE + GAP) + (_SIDE - size[0]) // 2
         draw.text((left, top - 32), scene.captions[k], INK if k == 2 else QUIET, font(20))
-        if k == 2:
-            _mark(panel, scene, chosen)
-        canvas.paste(panel, (left, top))
+        drawn = _marked(panel, scene, sources, chosen) if k == 2 else panel
+        canvas.paste(drawn, (left, top))
         if k == 0:
             _compass(draw, scene, (left, top), size)
-    _key(draw, scene, top + size[1] + 16)
+    _key(draw, sources, top + size[1] + 16)
     if chosen:
-        _strip(canvas, scene, chosen, stamp, strip)
-    draw.text((MARGIN, height - 34), footer(), QUIET, font(18))
+        _strip(canvas, scene, sources, chosen, stamp, strip)
+    draw.text((MARGIN, height - 34), footer, QUIET, font(18))
     return canvas
 
 
@@ -182,16 +188,16 @@ def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size)
 
 
-def panels(scene: Scene, size: tuple[int, int]) -> list[Image.Image]:
-    """The three images, shrunk to ``size``: a common asinh stretch for two, a linear one for the last."""
+def panels(scene: Scene) -> tuple[Image.Image, ...]:
+    """The three images, shrunk: a common asinh stretch for two, a linear one for the last."""
     with ThreadPoolExecutor(3) as pool:
         planes = (scene.science, scene.matched, scene.difference)
-        shrunk = list(pool.map(lambda plane: _resample(plane, size), planes))
+        shrunk = list(pool.map(lambda plane: _resample(plane, scene.size), planes))
     spread = [robust_std(value[use]) if use.any() else 1.0 for value, use in shrunk]
     limit = 7.0 * (spread[2] or 1.0)
     greys = [asinh_grey(value, scene.sky_noise) for value, _ in shrunk[:2]]
     greys.append(linear_grey(shrunk[2][0], limit))
-    return [_grey_image(grey, use) for grey, (_, use) in zip(greys, shrunk, strict=True)]
+    return tuple(_grey_image(grey, use) for grey, (_, use) in zip(greys, shrunk, strict=True))
 
 
 def asinh_grey(image: Float, sigma: float) -> Float:
@@ -248,13 +254,13 @@ def _grey_image(grey: Float, use: Bool) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(rgb[::-1]))
 
 
-def _mark(panel: Image.Image, scene: Scene, numbered: list[int]) -> None:
+def _marked(bare: Image.Image, scene: Scene, sources: Sources, numbered: list[int]) -> Image.Image:
     """Mark every source on the difference, the flagged ones first, and number those of the strip."""
+    panel = bare.copy()
     draw = ImageDraw.Draw(panel)
     (ny, nx), (width, height) = scene.science.shape, panel.size
     radius = max(9.0, 12 * width / nx)
     number = {source: k + 1 for k, source in enumerate(numbered)}
-    sources = scene.sources
     seen = np.flatnonzero(np.isfinite(sources.x) & np.isfinite(sources.y))
     for i in sorted(seen.tolist(), key=lambda i: (not sources.flagged[i], i)):
         x = (float(sources.x[i]) + 0.5) * width / nx
@@ -264,6 +270,7 @@ def _mark(panel: Image.Image, scene: Scene, numbered: list[int]) -> None:
         if i in number:
             left = x + radius + 3 if x + radius + 30 < width else x - radius - 18
             _outlined(draw, (left, y - 11), str(number[i]), COLOURS[kind], 20)
+    return panel
 
 
 def draw_mark(draw: Draw, at: tuple[float, float], radius: float, kind: int, dim: bool) -> None:
@@ -317,9 +324,9 @@ def round_length(most: float) -> float:
     return float(next(step * power for step in (5, 2, 1) if step * power <= most * 1.0001))
 
 
-def _key(draw: Draw, scene: Scene, y: int) -> None:
+def _key(draw: Draw, sources: Sources, y: int) -> None:
     """What the marks and the quiet colour mean, with counts."""
-    counts = scene.sources.counts()
+    counts = sources.counts()
     x = float(MARGIN)
     for kind in (POSITIVE, NEGATIVE, DIPOLE):
         draw_mark(draw, (x + 11, y + 12), 9, kind, False)
@@ -336,22 +343,24 @@ def _word(draw: Draw, at: tuple[float, float], text: str, colour: Colour) -> flo
     return at[0] + draw.textlength(text, font(20)) + 34
 
 
-def _strip(canvas: Image.Image, scene: Scene, chosen: Sequence[int], stamp: int, top: int) -> None:
+def _strip(
+    canvas: Image.Image, scene: Scene, sources: Sources, chosen: Sequence[int], stamp: int, top: int
+) -> None:
     """Science, matched template and difference around single sources, at pixel size."""
     draw = ImageDraw.Draw(canvas)
     for k, i in enumerate(chosen):
         left = MARGIN + k * (3 * stamp + 4 + GAP)
-        kind = int(scene.sources.kind[i])
-        label = f"{k + 1}   S/N {scene.sources.snr[i]:+.0f}"
+        kind = int(sources.kind[i])
+        label = f"{k + 1}   S/N {sources.snr[i]:+.0f}"
         draw.text((left, top), label, COLOURS[kind], font(20))
-        for j, image in enumerate(_stamps(scene, i, stamp)):
+        for j, image in enumerate(_stamps(scene, (sources.x[i], sources.y[i]), stamp)):
             canvas.paste(image, (left + j * (stamp + 2), top + 30))
 
 
-def _stamps(scene: Scene, source: int, size: int) -> list[Image.Image]:
+def _stamps(scene: Scene, at: tuple[float, float], size: int) -> list[Image.Image]:
     """Three enlarged cut-outs; pixels beyond the image are shown as unusable."""
     half = STAMP_HALF
-    column, row = round(float(scene.sources.x[source])), round(float(scene.sources.y[source]))
+    column, row = round(float(at[0])), round(float(at[1]))
     planes = (scene.science, scene.matched, scene.difference)
     limit = 7.0 * scene.noise
     out = []

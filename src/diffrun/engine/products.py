@@ -176,6 +176,8 @@ class Writer:
         path = self._output / relative(f"{self._prefix}_{name}", self._science)
         if isinstance(product, Exposure):
             write_exposure(path, product, missing=("NO_DATA",))
+            if name == "differenceExp":  # the last of them
+                _LOG.info("Images written of %s", self._science)
         elif isinstance(product, Catalog):
             write_catalog(path, product)
         elif isinstance(product, LinearCombinationKernel):
