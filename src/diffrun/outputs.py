@@ -10,11 +10,11 @@ import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from diffrun.errors import DataError, OutputError
+from diffrun.files import fits
 from diffrun.repository import paths
 from diffrun.repository.dataid import SOURCE_BITS, DataId
 
@@ -97,11 +97,6 @@ def _set_mode(path: Path, mask: int) -> None:
         os.close(descriptor)
 
 
-def make_ready() -> None:
-    """Load beforehand what `check` reads with: it takes as long as the check itself."""
-    import_module("diffrun.files.afw.catalog")
-
-
 def check(folder: Path, science: Iterable[DataId], names: Iterable[str] | None = None) -> tuple[Output, ...]:
     """Every file of a folder that the engine has filled, after making sure that all is there and whole.
 
@@ -118,14 +113,12 @@ def check(folder: Path, science: Iterable[DataId], names: Iterable[str] | None =
         If a product is missing, cut short or of another data id, or there is something that is not a plain
         file.
     """
-    from diffrun.files.fits import check as check_fits  # loads numpy: not before it is needed
-
     science, names = tuple(science), list(walk(folder) if names is None else names)
     _refuse_missing(folder, science, names)
     for name in names:
         if name.endswith(".fits"):
             try:
-                check_fits(folder / name)
+                fits.check(folder / name)
             except DataError as error:
                 said = error.message.replace(f"{folder}/", "")
                 raise OutputError(f"the engine left a damaged file: {said}") from None
@@ -143,15 +136,13 @@ def complete(folder: Path, known: Iterable[Output]) -> tuple[Output, ...]:
 
 def _refuse_another(folder: Path, name: str, data_id: DataId) -> None:
     """`OutputError` if the sources of a catalogue are not of its data id: their ids hold the exposure."""
-    from diffrun.files.afw.catalog import read_catalog
-
     if not (folder / name).is_file():
         return
     try:
-        ids = read_catalog(folder / name)["id"]
-    except (DataError, KeyError):  # no catalogue of afw: nothing to compare
+        ids = fits.integers(folder / name, "id")
+    except DataError:  # no catalogue of afw: nothing to compare
         return
-    if (ids >> SOURCE_BITS != data_id.ccd_exposure_id).any():
+    if any(each >> SOURCE_BITS != data_id.ccd_exposure_id for each in ids):
         raise OutputError(f"the engine left {name} with sources of another exposure than {data_id}")
 
 

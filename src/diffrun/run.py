@@ -57,7 +57,6 @@ class Run:
             survey = self.survey(surveyor)
             with supervise.asking(self.local.command(self.report_job(0))) as reporter:
                 with summing(self.plan.inputs, self.plan.jobs):
-                    outputs.make_ready()
                     names = self.engine(engine, dict(command.seen), reporter)
                 self.tell(reporter, "written")
                 products = outputs.check(self.workshop, self.plan.science, names)

@@ -265,6 +265,22 @@ def test_looking_reads_no_pixel_and_is_quick(products: Path) -> None:
     assert time.perf_counter() - start < 0.1
 
 
+def test_one_column_is_read_as_by_astropy(shared_data: Path, tmp_path: Path) -> None:
+    columns = [
+        fits.Column("flags", "11X", array=np.ones((3, 11), bool)),
+        fits.Column("ID", "K", array=[7, 8, 9]),
+        *(fits.Column(f"c{n}", form) for n, form in enumerate(("L", "3A", "2I", "J", "E", "D", "M", "PE()"))),
+        fits.Column("id", "K", array=[-1, 2**60, 3]),
+    ]
+    fits.BinTableHDU.from_columns(columns).writeto(tmp_path / "table.fits")
+    paths = [tmp_path / "table.fits", shared_data / "lsst_reference" / "source_catalog.fits"]
+    for path in paths:
+        table = fits.getdata(path, 1)
+        assert np.array_equal(door.integers(path, "id"), table.field(list(table.dtype.names).index("id")))
+    with pytest.raises(DataError, match=r"table\.fits has no column c2 of 64-bit integers"):
+        door.integers(paths[0], "c2")
+
+
 def test_missing_pixels_are_nan_in_the_file(exposure: Exposure, tmp_path: Path) -> None:
     write_exposure(tmp_path / "exposure.fits", exposure, missing=("NO_DATA",))
     with fits.open(tmp_path / "exposure.fits", checksum=True) as hdus:

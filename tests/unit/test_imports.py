@@ -96,11 +96,12 @@ def loaded_by(code: str) -> set[str]:
         "import diffrun",
         "import diffrun.repository.gen2, diffrun.repository.paths, diffrun.repository.dataid",
         "import diffrun.twinkles",
+        "import diffrun.launch, diffrun.files.fits",
         "import sys, diffrun.cli\n"
         "sys.argv = ['diffrun', '--help']\n"
         "try:\n    diffrun.cli.main()\nexcept SystemExit as stop:\n    assert not stop.code",
     ],
-    ids=["package", "repository", "twinkles", "help"],
+    ids=["package", "repository", "twinkles", "launch", "help"],
 )
 def test_starts_without_pixel_libraries(code: str) -> None:
     assert not loaded_by(code) & PIXEL_LIBRARIES

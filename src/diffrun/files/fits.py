@@ -1,23 +1,27 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The one door to FITS: a file is looked at with bounds, then checked by its checksums, then opened.
 
-A damaged file can crash or hang a reader, or pass as good data. Here it ends in one `DataError`.
+A damaged file can crash or hang a reader, or pass as good data. Here it ends in one `DataError`. NumPy is
+not loaded to look at a file: the launcher knows no pixels.
 """
 
 from __future__ import annotations
 
+import math
 import mmap
+import re
+import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from diffrun.errors import DataError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 BLOCK = 2880
 _CARD = 80
@@ -25,6 +29,9 @@ _MAX_HEADER = 36 * BLOCK * 10
 _MAX_BYTES = 1 << 36
 _MAX_UNZIPPED = 1 << 32
 _BITPIX = frozenset({8, 16, 32, 64, -32, -64})
+_FORM = re.compile(r"'(\d*)([LXBAIJEKDCPMQ])")
+#: Bytes of a value of each kind.
+_WIDTHS = {"X": 1 / 8} | dict(zip("LBAIJEKDCPMQ", (1, 1, 1, 2, 4, 4, 8, 8, 8, 8, 16, 16), strict=True))
 _REMEDY = "get a whole copy of this file, or make it anew"
 
 
@@ -68,11 +75,44 @@ def check(path: Path) -> None:
         segments(data, path)
 
 
+def integers(path: Path, column: str) -> tuple[int, ...]:
+    """A column of 64-bit integers of the first table that has one of this name.
+
+    Raises
+    ------
+    diffrun.errors.DataError
+        As `check`, or if there is no such column.
+    """
+    with _damage(path), mapped(path) as (_, data):
+        for segment in segments(data, path):
+            offset = _place(segment.cards, column, path)
+            if offset is not None:
+                width, rows = (_card(segment.cards, name, path) for name in ("NAXIS1", "NAXIS2"))
+                at = range(segment.data + offset, segment.data + offset + width * rows, width)
+                return tuple(struct.unpack_from(">q", data, place)[0] for place in at)
+    raise DataError(f"{path} has no column {column} of 64-bit integers", _REMEDY)
+
+
+def _place(cards: dict[str, str], column: str, path: Path) -> int | None:
+    """Where in a row of a table a column of 64-bit integers begins."""
+    offset = 0
+    for n in range(1, _card(cards, "TFIELDS", path, default=0) + 1):
+        form = _FORM.match(cards.get(f"TFORM{n}", "").strip())
+        if form is None:
+            return None
+        if cards.get(f"TTYPE{n}", "").split("'")[1:2] == [column.ljust(8)] and form[2] == "K":
+            return offset
+        offset += math.ceil(int(form[1] or 1) * _WIDTHS[form[2]])
+    return None
+
+
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
     """While a file's content is read: whatever goes wrong is a `DataError` that names the file."""
+    import numpy as np
+
     try:
-        with _damage(path):
+        with np.errstate(all="ignore"), _damage(path):
             yield
     except DataError as error:
         if str(path) in error.message:
@@ -109,11 +149,15 @@ def ones_sum(data: bytes | bytearray | memoryview, order: str = ">") -> int:
 
     Pixels of 4 bytes are summed in half the time once they are in the machine's order, ``=``.
     """
+    import numpy as np
+
     return folded(int(np.frombuffer(data, f"{order}u4").sum(dtype=np.uint64)))
 
 
 def swap(array: NDArray[Any]) -> None:
     """Turn the byte order of an array's values in place, in a third of the time of its ``byteswap``."""
+    import numpy as np
+
     np.copyto(array, array.view(array.dtype.newbyteorder()))
 
 
@@ -121,8 +165,7 @@ def swap(array: NDArray[Any]) -> None:
 def _damage(path: Path) -> Iterator[None]:
     """Turn whatever a parser may raise on a bad file into one `DataError`."""
     try:
-        with np.errstate(all="ignore"):
-            yield
+        yield
     except DataError:
         raise
     except FileNotFoundError as error:
