@@ -14,6 +14,8 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+from astropy.io import fits
+from astropy.wcs import WCS
 from hostimage import shifter_site, standin
 
 from diffrun.twinkles import cutout
@@ -77,10 +79,14 @@ def test_podman(podman_environment, podman_engine_image, native, same_libraries,
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
     """Two small plain images, as the words that give them."""
-    root = tmp_path_factory.mktemp("images") / "repo"
+    folder, root = tmp_path_factory.mktemp("images"), tmp_path_factory.mktemp("calexps") / "repo"
     cutout.write(root, tmp_path_factory.mktemp("cache"))
-    files = [root / "calexp" / visit / "R22" / "S11.fits" for visit in (cutout.SCIENCE, cutout.TEMPLATE)]
-    return ("--science", str(files[0]), "--template", str(files[1]))
+    words = []
+    for side, visit in (("science", cutout.SCIENCE), ("template", cutout.TEMPLATE)):
+        pixels, cards = fits.getdata(root / "calexp" / visit / "R22" / "S11.fits", header=True)
+        fits.writeto(folder / f"{side}.fits", pixels, WCS(cards).to_header())
+        words += [f"--{side}", str(folder / f"{side}.fits")]
+    return tuple(words)
 
 
 def subtracted(images, folder, environment, *words):
@@ -149,7 +155,7 @@ def test_standin_for_shifter(program, unpacked, native, same_libraries, subset, 
 
 def test_plain_images_by_the_standin_for_shifter(unpacked, images, native_images, same_libraries, tmp_path):
     image, path = unpacked("engine")
-    seen = [Path(images[1]).parents[3], tmp_path]
+    seen = [Path(images[1]).parent, tmp_path]
     for name in ("shifter", "shifterimg"):
         standin(tmp_path / "bin", name, shifter_site(str(image), seen, path))
     environment = dict(os.environ) | {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
