@@ -31,6 +31,12 @@ def hold_algebra() -> None:
     os.environ.update(dict.fromkeys(_ALGEBRA, "1"))
 
 
+def share(among: int) -> None:
+    """Leave its part of the processors to each of so many processes."""
+    global WORKERS
+    WORKERS = max(1, WORKERS // among)
+
+
 def each(do: Callable[[Any], None], parts: Iterable[Any]) -> None:
     """Do something with each part, several at a time; the parts must not touch one another.
 

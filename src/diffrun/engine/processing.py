@@ -6,15 +6,19 @@ A failure is one line, as in the stack, and the next data id follows.
 
 from __future__ import annotations
 
+import atexit
 import logging
 import signal
+import sys
+import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
-from multiprocessing.context import SpawnProcess
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 from diffrun.engine import logs, overrides, products
 from diffrun.engine.arguments import Arguments
@@ -25,6 +29,7 @@ from diffrun.engine.task import run
 from diffrun.errors import DiffrunError
 from diffrun.repository.dataid import DataId
 from diffrun.repository.gen2 import Repository
+from diffrun.threads import share
 
 _LOG = logging.getLogger("imageDifference")
 
@@ -102,55 +107,52 @@ def process_all(
     """
     if processes == 1 or len(jobs) < 2:
         return sum(not process(job, config, output) for job in jobs)
-    pool = ThreadPoolExecutor(min(processes, len(jobs)))
-    workers = _Workers(output, time.monotonic() + timeout)
+    running: dict[Any, tuple[Job, BaseProcess]] = {}
+    waiting, deadline, failures = list(reversed(jobs)), time.monotonic() + timeout, 0
     try:
-        return sum(not done for done in pool.map(workers.process, jobs))
-    finally:
-        workers.stop()
-        pool.shutdown(cancel_futures=True)
-
-
-class _Workers:
-    """Processes of their own for each job, so that the end of one is no other's."""
-
-    def __init__(self, output: Path, deadline: float) -> None:
-        self.output, self.deadline = output, deadline
-        self.children: list[SpawnProcess] = []
-
-    def process(self, job: Job) -> bool:
-        """Process one job; `False`, with a line in the log, if that failed or took too long."""
-        left = self.deadline - time.monotonic()
-        if left <= 0:
-            return _late(job)
-        child = get_context("spawn").Process(target=_child, args=(job, self.output), daemon=True)
-        self.children.append(child)
-        child.start()
-        child.join(left)
-        if child.is_alive():
+        while waiting or running:
+            while waiting and len(running) < processes:
+                child = _started(waiting[-1], output, processes)
+                running[child.sentinel] = waiting.pop(), child
+            over = wait(running, max(0.0, deadline - time.monotonic()))
+            if not over:
+                break
+            failures += sum(not _done(*running.pop(each)) for each in over)
+    finally:  # after an interrupt too
+        for _, child in running.values():
             child.kill()
-            child.join()
-            return _late(job)
-        if child.exitcode is not None and child.exitcode < 0 and self.deadline:
-            name = signal.Signals(-child.exitcode).name
-            _LOG.critical("Failed on dataId=%s: the process was ended by %s", job.science, name)
-        return child.exitcode == 0
-
-    def stop(self) -> None:
-        """End what still runs, for good: this is the way out after an interrupt."""
-        self.deadline = 0.0
-        for child in self.children:
-            if child.is_alive():
-                child.kill()
+    late = [*(job for job, _ in running.values()), *reversed(waiting)]
+    for job in late:
+        _LOG.critical("Failed on dataId=%s: not done within --timeout", job.science)
+    return failures + len(late)
 
 
-def _late(job: Job) -> bool:
-    _LOG.critical("Failed on dataId=%s: not done within --timeout", job.science)
-    return False
+def _started(job: Job, output: Path, processes: int) -> BaseProcess:
+    """A process for one job, so that its end is no other's.
+
+    Where it can be a copy of this one it has all that is loaded here: to load that anew takes as long as a
+    small difference.
+    """
+    can_fork = sys.platform == "linux" and threading.active_count() == 1
+    context: Any = get_context("fork" if can_fork else "spawn")
+    child: BaseProcess = context.Process(target=_child, args=(job, output, processes), daemon=True)
+    child.start()
+    return child
 
 
-def _child(job: Job, output: Path) -> None:
+def _done(job: Job, child: BaseProcess) -> bool:
+    """How a process has ended; `False`, if not well, with a line in the log."""
+    child.join()
+    if child.exitcode is not None and child.exitcode < 0:
+        name = signal.Signals(-child.exitcode).name
+        _LOG.critical("Failed on dataId=%s: the process was ended by %s", job.science, name)
+    return child.exitcode == 0
+
+
+def _child(job: Job, output: Path, processes: int) -> None:
+    atexit._clear()  # what is to be done at the end of the process that started us
     with_parent()
+    share(processes)
     logs.configure(job.arguments.log_levels, job.arguments.long_log)
     try:
         done = process(job, job.config(), output)
