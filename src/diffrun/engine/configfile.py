@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from diffrun.engine import overrides
-from diffrun.engine.config import CONFIG_CLASS, OWN_FIELDS, ImageDifferenceConfig
+from diffrun.engine.config import CONFIG_CLASS, OWN_FIELDS, ImageDifferenceConfig, usual
 from diffrun.engine.configtree import Item, assign, walk
 from diffrun.engine.targets import TARGETS
 from diffrun.errors import ConfigError
@@ -50,14 +50,14 @@ def to_text(config: ImageDifferenceConfig) -> str:
 
 def _blocks(config: ImageDifferenceConfig) -> Iterator[str]:
     """Text of each field that is written, with its documentation."""
-    usual = {item.path: item.value for item in walk(ImageDifferenceConfig()) if item.kind == "target"}
+    targets = usual()
     for item in walk(config):
         doc = "".join(f"# {line}\n" for line in item.doc.splitlines())
         if item.path in OWN_FIELDS:
             yield f"{doc}#diffrun config.{item.path}={item.value!r}\n\n"
         elif item.kind != "target":
             yield f"{doc}config.{item.path}={item.value!r}\n\n"
-        elif item.value != usual[item.path]:
+        elif item.value != targets[item.path]:
             yield _retarget(item)
 
 

@@ -36,6 +36,13 @@ def keep(package: Path = Path(__file__).parent) -> None:
     os.environ[VARIABLE] = str(found or _passing())
 
 
+def load() -> None:
+    """Load what numba loads with its first kernel, so that copies of this process have it."""
+    from numba.core.registry import cpu_target
+
+    cpu_target.target_context.refresh()
+
+
 def _lasting() -> Iterator[Path]:
     """Folders of this user, the best first."""
     from platformdirs import user_cache_path

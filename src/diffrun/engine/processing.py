@@ -20,7 +20,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from diffrun.engine import logs, overrides, products
+from diffrun.engine import kernelcache, logs, overrides, products
 from diffrun.engine.arguments import Arguments
 from diffrun.engine.config import ImageDifferenceConfig
 from diffrun.engine.leave import leave, with_parent
@@ -109,6 +109,7 @@ def process_all(
         return sum(not process(job, config, output) for job in jobs)
     running: dict[Any, tuple[Job, BaseProcess]] = {}
     waiting, deadline, failures = list(reversed(jobs)), time.monotonic() + timeout, 0
+    kernelcache.load()
     try:
         while waiting or running:
             while waiting and len(running) < processes:
