@@ -35,6 +35,8 @@ class Frame:
     filter : `str`, optional
     hdu : `str`, optional
         Number or name of the image's HDU.
+    section : `str`, optional
+        Part that is taken, ``X0,X1,Y0,Y1``; not the user's to say.
     gain, saturation, psf_fwhm : `float`, optional
         Electrons per unit, level, pixels; `None` where the image itself is to tell.
     """
@@ -47,6 +49,7 @@ class Frame:
     gain: float | None = None
     saturation: float | None = None
     psf_fwhm: float | None = None
+    section: str | None = None
 
     @property
     def name(self) -> str:
@@ -63,7 +66,7 @@ class Frame:
     @property
     def options(self) -> dict[str, str | float]:
         """What else was said of it, by option of ``makeCalexp.py``, without the filter."""
-        found = {name: getattr(self, name) for name in ("hdu", *NUMBERS)}
+        found = {name: getattr(self, name) for name in ("hdu", *NUMBERS, "section")}
         return {name: value for name, value in found.items() if value is not None}
 
 

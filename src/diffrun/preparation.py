@@ -12,7 +12,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,8 @@ _FACTS = "made.json"
 _REMEDY = "set DIFFRUN_CACHE to a folder that you may write, with room"
 _DIGITS = 16
 _VISITS = 10**8
+#: A template's file of so many times the size of the science image's may be of more sky.
+_HUGE = 2
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,7 @@ def decide(frames: tuple[Frame, Frame], cache: Path, maker: Image | None) -> tup
         If a file cannot be read, or holds no image.
     """
     inputs = [_summed(side, frame) for side, frame in zip(("science", "template"), frames, strict=True)]
+    frames = (frames[0], _cut(*frames))
     visits = [int(items[0].sha256[:_DIGITS], 16) % _VISITS for items in inputs]
     if inputs[0][0].sha256 == inputs[1][0].sha256:
         raise UsageError(f"{frames[0].path} and {frames[1].path} are the same image", "give two images")
@@ -108,6 +111,16 @@ def decide(frames: tuple[Frame, Frame], cache: Path, maker: Image | None) -> tup
             ("science", "template"), frames, visits, names, inputs, folders, strict=True
         )
     )
+
+
+def _cut(science: Frame, template: Frame) -> Frame:
+    """The template, of a much larger file only the part that lies beneath the science image."""
+    if template.path.stat().st_size < _HUGE * science.path.stat().st_size:
+        return template
+    words = [word for one in (science, template) for word in ("--image", str(one.path), one.hdu or "")]
+    job = Job(LOOK, ("--beneath", *words), (science.path, template.path))
+    section = asked(local().command(job), "the look at the images")
+    return replace(template, section=str(section)) if section else template
 
 
 def pair_folder(both: Sequence[Preparation], cache: Path) -> Path:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -10,9 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from astropy.io import fits
 from scenes import Profile
 
 from diffrun.engine import overlap
+from diffrun.engine.makecalexp import __main__ as makecalexp
+from diffrun.engine.makecalexp import look
 from diffrun.errors import DataError, NoOverlapError
 from diffrun.files.afw.background import Background, Layer, write_background
 from diffrun.files.afw.exposure import Exposure
@@ -151,8 +155,6 @@ def test_what_is_not_cut():
 
 def packed(path, name, tmp_path):
     """The same file with its pixels compressed, or gzipped, or without checksums."""
-    from astropy.io import fits
-
     other = tmp_path / f"{name}.fits{'.gz' if name == 'gz' else ''}"
     with fits.open(path, do_not_scale_image_data=True) as hdus:
         if name == "packed":
@@ -203,3 +205,112 @@ def test_the_sky_of_a_part_is_that_of_the_whole(order):
     assert np.array_equal(part, sky.image((330, 410))[rows, columns])
     with pytest.raises(DataError, match="410 x 330 pixels, the image 411 x 330"):
         sky.added_to(part, (330, 411), (rows, columns))
+
+
+PLAIN = 2600
+BENEATH = "1024,1792,256,1024"
+
+
+def plain(path, image, pixel, degrees, packed=False):
+    """A plain image with its mask and its variance, on the same sky."""
+    bad = np.zeros(image.shape, np.uint8)
+    bad[40:44, 40:44] = bad[-44:-40, -44:-40] = 1
+    header = fits.Header({"FILTER": "r", "EXPTIME": 15.0, "RADESYS": "ICRS", "CTYPE1": "RA---TAN"})
+    header.update(CTYPE2="DEC--TAN", CRVAL1=53.0, CRVAL2=-27.4, CRPIX1=pixel[0] + 1, CRPIX2=pixel[1] + 1)
+    for (i, j), value in np.ndenumerate(wcs(pixel, degrees).cd):
+        header[f"CD{i + 1}_{j + 1}"] = value
+    how = {"compression_type": "GZIP_2", "quantize_level": 0, "tile_shape": (64, 300)}
+    first = (
+        fits.CompImageHDU(image, header, name="SCI", **how) if packed else fits.ImageHDU(image, header, "SCI")
+    )
+    planes = [fits.ImageHDU(bad, name="DQ"), fits.ImageHDU(image, name="VAR")]
+    fits.HDUList([fits.PrimaryHDU(), first, *planes]).writeto(path, checksum=True)
+    return path
+
+
+@pytest.fixture(scope="module")
+def plain_pair(tmp_path_factory):
+    """A science image, a template of 66 times the pixels, the same packed, and what is beneath by hand."""
+    folder, random = tmp_path_factory.mktemp("plain"), np.random.default_rng(6)
+    place = (1410.0, 640.0)
+    below = wcs(place, 0.0)
+    x, y = random.uniform(0, PLAIN, (2, 5000))
+    flux = 10 ** random.uniform(3.3, 5.0, 5000)
+    ours = np.stack([*OURS.sky_to_pixel(*below.pixel_to_sky(x, y)), flux], axis=1)
+    science = noisy(drawn((SIZE, SIZE), (0, 0), 4.2, [*ours, TRANSIENT]), 3)
+    large = noisy(drawn((PLAIN, PLAIN), (0, 0), 3.5, np.stack([x, y, flux], axis=1)), 4)
+    plain(folder / "new.fits", science, (SIZE / 2 - 0.5,) * 2, 4.0)
+    plain(folder / "old.fits", large, place, 0.0)
+    plain(folder / "packed.fits", large, place, 0.0, packed=True)
+    x0, x1, y0, y1 = map(int, BENEATH.split(","))
+    plain(folder / "cut.fits", large[y0:y1, x0:x1], (place[0] - x0, place[1] - y0), 0.0)
+    with fits.open(folder / "cut.fits", mode="update", checksum=True) as hdus:
+        hdus["DQ"].data[:] = 0  # the bad pixels are elsewhere in the whole
+    return folder
+
+
+def made(folder, name, root, *words):
+    """A calexp made in a process of its own, and its largest memory in MiB."""
+    command = [
+        sys.executable,
+        "-m",
+        "diffrun.engine.makecalexp",
+        folder / name,
+        "--output",
+        root,
+        "--visit",
+        "7",
+    ]
+    child = subprocess.Popen([*map(str, command), *words], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    said = child.stderr.read().decode()
+    _, status, usage = os.wait4(child.pid, 0)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    child.stderr.close()
+    assert child.returncode == 0, said
+    return read_exposure(root / "calexp/v7-fr/R22/S11.fits"), said, usage.ru_maxrss / 1024
+
+
+def test_of_a_plain_template_only_what_is_beneath_is_made(plain_pair, tmp_path):
+    cut, _, usual = made(plain_pair, "cut.fits", tmp_path / "cut")
+    for name in ("old.fits", "packed.fits"):
+        images = [(plain_pair / "new.fits", None), (plain_pair / name, None)]
+        assert look.section(*images) == BENEATH
+        part, said, used = made(plain_pair, name, tmp_path / name, "--section", BENEATH)
+        assert "of the image columns 1024 to 1791, rows 256 to 1023 are taken" in said
+        assert used < usual + (20 if name == "old.fits" else 60)  # whole, it would take 300 more
+        for plane in ("image", "mask", "variance"):
+            assert np.array_equal(getattr(part, plane), getattr(cut, plane)), (name, plane)
+        places = np.array([0.0, 767.0]), np.array([767.0, 3.0])
+        assert np.allclose(part.wcs.pixel_to_sky(*places), cut.wcs.pixel_to_sky(*places), rtol=0, atol=1e-10)
+
+
+def test_what_a_section_is_not(plain_pair, tmp_path, capsys):
+    words = [str(plain_pair / "new.fits"), "--output", str(tmp_path / "r"), "--visit", "1", "--section"]
+    assert makecalexp.main([*words, "5,3,0,9"]) == 2
+    assert "'5,3,0,9' is not a part of an image; write X0,X1,Y0,Y1" in capsys.readouterr().err
+    assert makecalexp.main([*words, "0,400,0,320"]) == 4
+    assert "the image has 320 x 320 pixels, fewer than its section needs" in capsys.readouterr().err
+    same = (plain_pair / "new.fits", None)
+    assert look.section(same, same) is None
+    (tmp_path / "nowhere.fits").write_bytes((plain_pair / "old.fits").read_bytes())
+    fits.setval(tmp_path / "nowhere.fits", "CRVAL1", value=57.0, ext=1)
+    assert look.section(same, (tmp_path / "nowhere.fits", None)) is None
+
+
+def test_two_files_of_which_the_template_is_huge(plain_pair, tmp_path):
+    command = [
+        sys.executable,
+        "-c",
+        "from diffrun.cli import main; main()",
+        "--science",
+        plain_pair / "new.fits",
+    ]
+    run = subprocess.run(
+        [*map(str, command), "--template", str(plain_pair / "old.fits")],
+        env={**os.environ, "DIFFRUN_CACHE": str(tmp_path / "cache")},
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stdout + run.stderr
+    record = json.loads((tmp_path / "diffrun-output/new-old/record.json").read_text())
+    assert BENEATH in json.dumps(record)
+    assert "sources    1: 1 positive" in run.stdout

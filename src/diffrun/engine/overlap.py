@@ -73,12 +73,13 @@ def overlap_fraction(science: ExposureSummary, template: ExposureSummary) -> flo
     return float(_area(polygon) / _area(frame))
 
 
-def beneath(template: ExposureSummary, science: ExposureSummary, reach: float) -> Part:
+def beneath(template: Frame, science: Frame, reach: float) -> Part:
     """The rows and columns of a template that can fall onto a science image, where they are few of it.
 
     Parameters
     ----------
-    template, science : `ExposureSummary`
+    template, science : `Frame`
+        With their metadata, which says whether a WCS is made up.
     reach : `float`
         How far outside the science image the template is still looked at, science pixels, beside the offset
         that the stars may correct.

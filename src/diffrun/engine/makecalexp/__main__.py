@@ -47,6 +47,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--variance", type=Path, help="file with a variance, sigma or inverse variance")
     parser.add_argument("--gain", type=float, help="electrons per unit of the image")
     parser.add_argument("--saturation", type=float, help="level from which pixels are saturated")
+    parser.add_argument(
+        "--section", metavar="X0,X1,Y0,Y1", help="columns and rows to take, from 0, without X1 and Y1"
+    )
     parser.add_argument("--psf-fwhm", type=float, help="FWHM in pixels, instead of the PSF of the stars")
     return parser
 
@@ -56,7 +59,9 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
     from diffrun.engine.makecalexp.make import Ask, make
 
     numbers = {name: _positive(name, getattr(options, name)) for name in ("gain", "saturation", "psf_fwhm")}
-    ask = Ask(options.image, options.hdu, options.mask, options.variance, **numbers)
+    ask = Ask(
+        options.image, options.hdu, options.mask, options.variance, part=_part(options.section), **numbers
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         name = options.filter or look.filter_name(ask.path, ask.hdu)
@@ -69,6 +74,18 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
     for note in made.facts["notes"]:
         print(f"makeCalexp: {note}", file=sys.stderr)
     return {"data_id": data_id.as_dict(), "files": [str(path) for path in written], **made.facts}
+
+
+def _part(text: str | None) -> tuple[slice, slice] | None:
+    if text is None:
+        return None
+    try:
+        x0, x1, y0, y1 = (int(word) for word in text.split(","))
+    except ValueError:
+        x0 = x1 = y0 = y1 = 0
+    if not (0 <= x0 < x1 and 0 <= y0 < y1):
+        raise UsageError(f"--section {text!r} is not a part of an image", "write X0,X1,Y0,Y1")
+    return slice(y0, y1), slice(x0, x1)
 
 
 def _positive(name: str, value: float | None) -> float:

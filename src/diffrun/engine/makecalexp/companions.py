@@ -15,6 +15,7 @@ from diffrun.engine.makecalexp import plain, sdssmask
 from diffrun.errors import DataError
 from diffrun.files.afw import cards
 from diffrun.files.afw.exposure import DEFAULT_PLANES
+from diffrun.files.afw.reader import Part
 
 Bool = NDArray[np.bool_]
 Image = NDArray[np.float32]
@@ -36,27 +37,36 @@ class Noise:
     where: str
 
 
-def find_noise(hdus: fits.HDUList, other: Path | None, shape: tuple[int, int]) -> Noise | None:
-    """The noise plane of a file of its own, else of an HDU beside the image; `None` if there is none."""
+def find_noise(
+    hdus: fits.HDUList, other: Path | None, shape: tuple[int, int], part: Part = None
+) -> Noise | None:
+    """The noise plane of a file of its own, else of an HDU beside the image; `None` if there is none.
+
+    ``shape`` is that of the whole image, of which a ``part`` may be wanted.
+    """
     if other is not None:
         with plain.open_file(other) as opened:
             number, _ = plain.choose(opened, None, other)
-            return _noise(opened[number], opened, shape, str(other))
+            return _noise(opened[number], shape, str(other), part)
     for hdu in hdus:
         if plain.is_image(hdu) and _named(hdu.name):
-            return _noise(hdu, hdus, shape, f"the HDU {hdu.name}")
+            return _noise(hdu, shape, f"the HDU {hdu.name}", part)
     return None
 
 
-def _noise(hdu: Any, hdus: fits.HDUList, shape: tuple[int, int], where: str) -> Noise:
-    pixels, _ = plain.scaled(hdu)
-    if pixels.shape != shape:
-        raise DataError(
-            f"{where} has the shape {pixels.shape}, the image {shape}", "give planes of one shape"
-        )
+def _noise(hdu: Any, shape: tuple[int, int], where: str, part: Part) -> Noise:
+    _refuse_other(hdu, shape, where)
+    pixels, _ = plain.scaled(hdu, part)
     unit = str(hdu.header.get("BUNIT", "")).replace(" ", "").lower()
     squared = unit.endswith(("**2", "^2", "2")) and "-2" not in unit
     return Noise(pixels, _named(hdu.name) or ("variance" if squared else ""), where)
+
+
+def _refuse_other(hdu: Any, shape: tuple[int, int], where: str) -> None:
+    if hdu.shape[-2:] != shape:
+        raise DataError(
+            f"{where} has the shape {hdu.shape[-2:]}, the image {shape}", "give planes of one shape"
+        )
 
 
 def _named(name: str) -> str:
@@ -119,9 +129,11 @@ def _read(pixels: Image, reading: str) -> Image:
 
 
 def find_mask(
-    hdus: fits.HDUList, other: Path | None, shape: tuple[int, int]
+    hdus: fits.HDUList, other: Path | None, shape: tuple[int, int], part: Part = None
 ) -> tuple[NDArray[np.int32], dict[str, int], str] | None:
     """The mask as bits of planes, from a file of its own or an HDU; `None` if there is none.
+
+    ``shape`` is that of the whole image, of which a ``part`` may be wanted.
 
     Returns
     -------
@@ -133,20 +145,22 @@ def find_mask(
     if other is not None:
         with plain.open_file(other) as opened:
             if sdssmask.is_mask(opened):
-                return sdssmask.read(opened, shape, other)
+                mask, planes, said = sdssmask.read(opened, shape, other)
+                return mask[part or ...], planes, said
             named = [h for h in opened if plain.is_image(h) and h.name.upper() in plain.MASK_NAMES]
             hdu = named[0] if named else opened[plain.choose(opened, None, other)[0]]
-            return _mask(hdu, shape, str(other))
+            return _mask(hdu, shape, str(other), part)
     for hdu in hdus:
         if plain.is_image(hdu) and hdu.name.upper() in plain.MASK_NAMES:
-            return _mask(hdu, shape, f"the HDU {hdu.name}")
+            return _mask(hdu, shape, f"the HDU {hdu.name}", part)
     return None
 
 
-def _mask(hdu: Any, shape: tuple[int, int], where: str) -> tuple[NDArray[np.int32], dict[str, int], str]:
-    raw = hdu.data.reshape(hdu.shape[-2:])
-    if raw.shape != shape:
-        raise DataError(f"{where} has the shape {raw.shape}, the image {shape}", "give planes of one shape")
+def _mask(
+    hdu: Any, shape: tuple[int, int], where: str, part: Part
+) -> tuple[NDArray[np.int32], dict[str, int], str]:
+    _refuse_other(hdu, shape, where)
+    raw = plain.stored(hdu, part)
     bits = cards.plane_bits(hdu.header)
     if raw.dtype.kind in "iu" and bits:
         zero = round(float(hdu.header.get("BZERO", 0)))

@@ -35,8 +35,8 @@ def write(root: Path, data_id: DataId, made: Calexp) -> list[Path]:
     write_background(names["calexpBackground"], made.background)
     write_catalog(names["src"], made.sources)
     if made.original:
-        with mapped(made.original) as (_, content):
-            write_bytes(names["calexp"], content[:])
+        with mapped(made.original) as (_, content), memoryview(content) as view:
+            write_bytes(names["calexp"], view)
     else:
         write_exposure(names["calexp"], made.exposure)
     write_bytes(facts, (json.dumps(made.facts, indent=2) + "\n").encode())

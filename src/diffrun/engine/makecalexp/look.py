@@ -3,7 +3,9 @@
 
     python -m diffrun.engine.makecalexp.look --image FILE HDU [--image FILE HDU]
 
-prints a JSON list, the filter of each image; an empty HDU is the one that `plain.choose` takes.
+prints a JSON list, the filter of each image; an empty HDU is the one that `plain.choose` takes. With
+``--beneath`` it prints the part of the second that lies beneath the first, as ``makeCalexp.py --section``
+takes it, or null where most of it is needed.
 """
 
 from __future__ import annotations
@@ -13,16 +15,21 @@ import json
 import re
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from diffrun.engine.makecalexp import plain
-from diffrun.errors import DataError, DiffrunError
+from diffrun.engine.makecalexp import plain, projection
+from diffrun.engine.overlap import beneath
+from diffrun.errors import DataError, DiffrunError, NoOverlapError
 from diffrun.files import fitsread
 from diffrun.files.afw.reader import read_summary
 
 _FILTER_CARDS = ("FILTER", "FILTNAM", "BAND", "FILTER1", "FILTER2", "FILTERS", "INSFILTE")
 _NOT_IN_BEAM = re.compile(r"((clear|open|none|empty|air|blank)\d*|_unknown_)?", re.IGNORECASE)
+#: How far beyond the science image a template is looked at, pixels; steps of the ends of what is taken of it.
+_REACH, _STEP = 32.0, 256
 _BAND = re.compile(r"[ugrizyUBVRIYJHK]")
 
 
@@ -30,11 +37,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The program; the exit status is that of the error, 0 for none."""
     parser = argparse.ArgumentParser(prog="python -m diffrun.engine.makecalexp.look", description=__doc__)
     parser.add_argument("--image", nargs=2, action="append", required=True, metavar=("FILE", "HDU"))
+    parser.add_argument("--beneath", action="store_true")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            pairs = parser.parse_args(argv).image
-            print(json.dumps([filter_name(Path(path), hdu or None) for path, hdu in pairs]))
+            options = parser.parse_args(argv)
+            images = [(Path(path), hdu or None) for path, hdu in options.image]
+            found = section(*images[:2]) if options.beneath else [filter_name(*image) for image in images]
+            print(json.dumps(found))
         return 0
     except DiffrunError as error:
         print(error, file=sys.stderr)
@@ -54,6 +64,44 @@ def filter_name(path: Path, hdu: str | None) -> str:
         if not _NOT_IN_BEAM.fullmatch(name):
             return name
     return "unknown"
+
+
+@dataclass(frozen=True)
+class _Placed:
+    """Where an image is: a frame, and whether that is known."""
+
+    shape: tuple[int, int]
+    xy0: tuple[int, int]
+    wcs: Any
+    metadata: Mapping[str, Any]
+
+
+def section(science: tuple[Path, str | None], template: tuple[Path, str | None]) -> str | None:
+    """The part of a template that lies beneath a science image, in steps that many visits share."""
+    below, above = _placed(*template), _placed(*science)
+    try:
+        part = beneath(below, above, _REACH)
+    except NoOverlapError:  # the advice before the work will say so
+        return None
+    if part is None:
+        return None
+    ends = []
+    for along, most in ((part[1], below.shape[1]), (part[0], below.shape[0])):
+        ends += [along.start // _STEP * _STEP, min(-(-along.stop // _STEP) * _STEP, most)]
+    return ",".join(map(str, ends))
+
+
+def _placed(path: Path, hdu: str | None) -> _Placed:
+    try:
+        summary = read_summary(path)
+        if summary.wcs is not None and hdu is None:
+            return _Placed(summary.shape, summary.xy0, summary.wcs, summary.metadata)
+    except DataError:
+        pass  # no exposure of the stack
+    with plain.open_file(path, pixels=False) as hdus:
+        image = hdus[plain.choose(hdus, hdu, path)[0]]
+        shape = (int(image.shape[-2]), int(image.shape[-1]))
+        return _Placed(shape, (0, 0), projection.read(image.header, shape)[0], {})
 
 
 def _of_stack(path: Path) -> str:

@@ -37,6 +37,7 @@ from diffrun.files.afw.catalog import Catalog
 from diffrun.files.afw.exposure import DEFAULT_PLANES, Exposure
 from diffrun.files.afw.kernel import LinearCombinationKernel
 from diffrun.files.afw.psf import KernelPsf
+from diffrun.files.afw.reader import Part
 from diffrun.files.afw.wcs import MADE_UP
 from diffrun.repository.dataid import SOURCE_BITS, DataId
 
@@ -70,6 +71,8 @@ class Ask:
         Files of their own; the second may hold a variance, a sigma or an inverse variance.
     gain, saturation, psf_fwhm : `float`
         NaN where the user says nothing.
+    part : `Part`, optional
+        Rows and columns that are wanted of the image.
     """
 
     path: Path
@@ -79,6 +82,7 @@ class Ask:
     gain: float = float("nan")
     saturation: float = float("nan")
     psf_fwhm: float = float("nan")
+    part: Part = None
 
 
 @dataclass(frozen=True)
@@ -118,11 +122,11 @@ def make(ask: Ask, data_id: DataId) -> Calexp:
     """
     account = _Account()
     with plain.open_file(ask.path) as hdus:
-        image = plain.read(hdus, ask.hdu, ask.path)
+        image = plain.read(hdus, ask.hdu, ask.path, ask.part)
         shape = (image.pixels.shape[0], image.pixels.shape[1])
         refuse_small(ask, shape)
-        given_mask = companions.find_mask(hdus, ask.mask, shape)
-        given_noise = companions.find_noise(hdus, ask.variance, shape)
+        given_mask = companions.find_mask(hdus, ask.mask, image.whole, ask.part)
+        given_noise = companions.find_noise(hdus, ask.variance, image.whole, ask.part)
     said = facts.read(image.header)
     wcs, wcs_notes = projection.read(image.wcs_header, shape)
     account.notes += [*image.notes, *said.notes, *wcs_notes]

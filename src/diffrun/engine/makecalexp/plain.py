@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from diffrun.errors import DataError
 from diffrun.files import fits as door
+from diffrun.files.afw.reader import Part
 from diffrun.files.fitsread import opened
 
 #: Names that an image, a mask, and each way to write down noise go by, the surest first.
@@ -45,6 +46,8 @@ class Plain:
     wcs_header : `astropy.io.fits.Header`
         Of the image's HDU alone.
     hdu : `int`
+    whole : `tuple` [`int`, `int`]
+        (ny, nx) of the image in the file.
     notes : `tuple` [`str`, ...]
         What was assumed.
     """
@@ -54,10 +57,11 @@ class Plain:
     header: Mapping[str, Any]
     wcs_header: fits.Header
     hdu: int
+    whole: tuple[int, int]
     notes: tuple[str, ...] = ()
 
 
-def read(hdus: fits.HDUList, wanted: str | None, path: Path) -> Plain:
+def read(hdus: fits.HDUList, wanted: str | None, path: Path, part: Part = None) -> Plain:
     """The image of an open file.
 
     Parameters
@@ -68,6 +72,8 @@ def read(hdus: fits.HDUList, wanted: str | None, path: Path) -> Plain:
         Number or name of the HDU; by default the one with an image's name, else the first image.
     path : `pathlib.Path`
         For the messages.
+    part : `Part`, optional
+        The rows and columns that are wanted; its WCS is that of the part.
 
     Raises
     ------
@@ -75,8 +81,20 @@ def read(hdus: fits.HDUList, wanted: str | None, path: Path) -> Plain:
         If there is no image, or not the one that is wanted.
     """
     number, notes = choose(hdus, wanted, path)
-    pixels, further = scaled(hdus[number])
-    return Plain(pixels, _step(pixels), cards(hdus, number), hdus[number].header, number, (*notes, *further))
+    hdu, whole = hdus[number], (int(hdus[number].shape[-2]), int(hdus[number].shape[-1]))
+    pixels, further = scaled(hdu, part)
+    header = hdu.header.copy()
+    for axis, along in enumerate((part[1], part[0]) if part else (), 1):
+        header[f"CRPIX{axis}"] = _number(header, f"CRPIX{axis}", 0.0) - along.start
+    return Plain(
+        pixels,
+        _step(pixels),
+        cards(hdus, number),
+        header,
+        number,
+        whole,
+        (*part_note(part), *notes, *further),
+    )
 
 
 def cards(hdus: fits.HDUList, number: int) -> dict[str, Any]:
@@ -85,12 +103,15 @@ def cards(hdus: fits.HDUList, number: int) -> dict[str, Any]:
 
 
 @contextmanager
-def open_file(path: Path) -> Iterator[fits.HDUList]:
-    """The HDUs of a file that has passed all checks, data not scaled; `DataError` for one that has not."""
-    with opened(path):
+def open_file(path: Path, pixels: bool = True) -> Iterator[fits.HDUList]:
+    """The HDUs of a file that has passed all checks, data not scaled; `DataError` for one that has not.
+
+    Without ``pixels`` their checksums are not looked at. What is not looked at is not kept in memory.
+    """
+    with opened(path, pixels=pixels):
         pass  # bounds and checksums, before astropy looks at it
-    with door.reading(path), door.mapped(path) as (_, data):
-        content = io.BytesIO(data[:])
+    with door.reading(path), door.mapped(path) as (_, data), path.open("rb") as stream:
+        content = io.BytesIO(data) if isinstance(data, bytes) else stream
         with fits.open(content, do_not_scale_image_data=True, lazy_load_hdus=False) as hdus:
             for hdu in hdus[1:]:
                 kind = _cards(hdu.header).get("EXTTYPE")  # the name of a plane in afw's files
@@ -127,9 +148,20 @@ def is_image(hdu: Any) -> bool:
     return len(hdu.shape) >= 2 and min(hdu.shape) > 0 and int(np.prod(hdu.shape[:-2])) == 1
 
 
-def scaled(hdu: Any) -> tuple[NDArray[np.float32], list[str]]:
+def stored(hdu: Any, part: Part = None) -> NDArray[Any]:
+    """The pixels of an HDU, or of a part of it, as they are stored."""
+    ny, nx = hdu.shape[-2:]
+    if part is None:
+        return np.asarray(hdu.data.reshape(ny, nx))
+    rows, columns = part
+    if rows.stop > ny or columns.stop > nx:
+        raise DataError(f"the image has {nx} x {ny} pixels, fewer than its section needs", "give another")
+    return np.asarray(hdu.section[..., rows, columns]).reshape(rows.stop - rows.start, -1)
+
+
+def scaled(hdu: Any, part: Part = None) -> tuple[NDArray[np.float32], list[str]]:
     """The pixels of an HDU in their true scale, NaN where blank, and what was assumed."""
-    raw = hdu.data.reshape(hdu.shape[-2:])
+    raw = stored(hdu, part)
     scale, zero = _number(hdu.header, "BSCALE", 1.0), _number(hdu.header, "BZERO", 0.0)
     notes = []
     blank = None
@@ -145,6 +177,15 @@ def scaled(hdu: Any) -> tuple[NDArray[np.float32], list[str]]:
         pixels[blank] = np.nan
     pixels[~np.isfinite(pixels)] = np.nan
     return np.ascontiguousarray(pixels), notes
+
+
+def part_note(part: Part) -> list[str]:
+    """That not all of an image is made."""
+    if part is None:
+        return []
+    rows, columns = part
+    where = f"columns {columns.start} to {columns.stop - 1}, rows {rows.start} to {rows.stop - 1}"
+    return [f"of the image {where} are taken, counted from 0"]
 
 
 def _step(pixels: NDArray[np.float32]) -> float:

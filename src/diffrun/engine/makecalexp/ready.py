@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffrun.engine.blocks import marked
-from diffrun.engine.makecalexp import sources, stars
+from diffrun.engine.makecalexp import plain, sources, stars
 from diffrun.engine.makecalexp.make import Ask, Calexp, half_width, level_sky, refuse_small
 from diffrun.engine.masks import fill
 from diffrun.engine.smoothpsf import centre, field_box, fwhm, smooth
@@ -50,7 +50,7 @@ def of_stack(ask: Ask) -> tuple[Exposure | None, list[str]]:
         return None, [
             f"an exposure of the stack without {' and '.join(lacking).upper()}, taken as a plain image"
         ]
-    return read_exposure(ask.path), []
+    return read_exposure(ask.path, lambda _: ask.part), []
 
 
 def _told(ask: Ask) -> list[str]:
@@ -78,7 +78,6 @@ def make(exposure: Exposure, ask: Ask, data_id: DataId) -> Calexp:
         If it has no pixel that can be used.
     """
     refuse_small(ask, exposure.shape)
-    ny, nx = exposure.shape
     box = field_box(exposure)
     width = fwhm(exposure.psf, *centre(box))
     half = half_width(width)
@@ -91,14 +90,15 @@ def make(exposure: Exposure, ask: Ask, data_id: DataId) -> Calexp:
     rows, rejected = stars.select(objects, local.has("NO_DATA", "SAT", "BAD", "CR"), half, width)
     table = sources.build(local, objects, width, rows, rows, data_id.ccd_exposure_id << SOURCE_BITS)
     moved = {name: table[name] + first for name, first in zip(_CENTROID, exposure.xy0, strict=True)}
-    none = np.zeros((1, 1), np.float32)
-    layer = Layer(none, np.ones_like(none), (*exposure.xy0, nx, ny), "CONSTANT")
+    whole, none = read_summary(ask.path), np.zeros((1, 1), np.float32)
+    layer = Layer(none, np.ones_like(none), (*whole.xy0, *whole.shape[::-1]), "CONSTANT")
     known: dict[str, Any] = {
-        "shape": [ny, nx],
+        "shape": list(whole.shape),
         "missing_pixels": int(missing.sum()),
         "sources": len(table),
         "psf": {"given": True, "stars": len(rows), "rejected": rejected, "fwhm_pixels": round(width, 4)},
-        "notes": ["an exposure of the stack: its PSF, WCS, mask, variance and zero point are kept"],
+        "notes": ["an exposure of the stack: its PSF, WCS, mask, variance and zero point are kept"]
+        + [f"for the src, {note}" for note in plain.part_note(ask.part)],
     }
     table = replace(table, columns={**table.columns, **moved})
     return Calexp(exposure, Background((layer,)), table, known, original=ask.path)
