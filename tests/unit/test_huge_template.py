@@ -17,6 +17,7 @@ from scenes import Profile
 from diffrun.engine import overlap
 from diffrun.engine.makecalexp import __main__ as makecalexp
 from diffrun.engine.makecalexp import look
+from diffrun.engine.survey import survey
 from diffrun.errors import DataError, NoOverlapError
 from diffrun.files.afw.background import Background, Layer, write_background
 from diffrun.files.afw.exposure import Exposure
@@ -125,6 +126,20 @@ def test_the_difference_is_that_of_the_part_beneath_in_its_memory(repository, tm
     near = difference.image[int(y) - 8 : int(y) + 9, int(x) - 8 : int(x) + 9]
     assert near.sum() == pytest.approx(flux, abs=5 * np.sqrt(17 * 17 * 2 * 800))
     assert not difference.has("NO_DATA").any()
+
+
+def test_the_advice_looks_at_what_is_beneath(repository):
+    """Elsewhere the template may be empty, or of other noise and seeing."""
+    found = [survey(repository, {"visit": 1}, {"visit": one.visit}) for one in (TEMPLATE, WHOLE)]
+    for each in found:
+        del each["template"]["visit"], each["better"]
+        for name in ("seconds", "reference"):
+            del each["cost"][name]
+        each["checks"] = [
+            check for check in each["checks"] if check["name"] not in ("time", "memory", "disk")
+        ]
+    assert found[0] == found[1]
+    assert found[1]["overlap_fraction"] == 1
 
 
 def summary(shape, xy0, where, **metadata):

@@ -10,13 +10,17 @@ from typing import Any
 import numpy as np
 
 from diffrun.engine.glance import Look, bands_of, depth, look, magnitude, sky_noise, usable
-from diffrun.engine.overlap import footprint
+from diffrun.engine.overlap import beneath, footprint
 from diffrun.engine.smoothpsf import FWHM_PER_SIGMA, SAME_SEEING
 from diffrun.engine.starfield import Common, Stars, of_bands, of_sources
-from diffrun.errors import DataError
+from diffrun.errors import DataError, NoOverlapError
 from diffrun.files.afw.catalog import read_catalog
+from diffrun.files.afw.reader import ExposureSummary, Part
 from diffrun.repository.dataid import DataId
 from diffrun.repository.gen2 import Repository
+
+#: Half of the largest matching kernel, pixels.
+_KERNEL = 17
 
 
 @dataclass(frozen=True)
@@ -104,15 +108,27 @@ class Side:
         return found | rounded | {"stars": len(stars), "stars_of_src": stars.of_src}
 
 
-def side(repository: Repository, name: str, data_id: DataId, threshold: float) -> Side:
-    """Look at one visit; what its pixels or its ``src`` do not tell is no reason to say nothing."""
-    seen, trouble = look(repository, data_id), ""
+def side(
+    repository: Repository, name: str, data_id: DataId, threshold: float, above: Look | None = None
+) -> Side:
+    """Look at one visit; what its pixels or its ``src`` do not tell is no reason to say nothing.
+
+    Of a template far larger than the image ``above`` it only what the engine keeps is looked at.
+    """
+    seen, trouble = look(repository, data_id, lambda summary: _kept(summary, above)), ""
     for sources in (repository.find("src", data_id), None):
         try:
             return Side(name, seen, pixels(seen, sources, threshold), trouble)
         except (DataError, KeyError) as error:
             trouble = trouble or str(error.args[0])
     return Side(name, seen, None, trouble)
+
+
+def _kept(template: ExposureSummary, above: Look | None) -> Part:
+    try:
+        return beneath(template, above.summary, _KERNEL) if above else None
+    except NoOverlapError:
+        return None
 
 
 @dataclass(frozen=True)

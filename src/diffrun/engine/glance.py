@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from diffrun.engine.quality import NOT_SKY, has
 from diffrun.engine.smoothpsf import fwhm
 from diffrun.errors import DataError
 from diffrun.files.afw.exposure import Exposure
-from diffrun.files.afw.reader import ExposureSummary, read_bands, read_summary
+from diffrun.files.afw.reader import ExposureSummary, Part, cut, read_bands, read_summary
 from diffrun.repository.dataid import DataId
 from diffrun.repository.gen2 import Repository
 
@@ -43,10 +43,13 @@ class Look:
     path : `pathlib.Path`
         Of its calexp.
     summary : `ExposureSummary`
+        Of what is looked at.
     fwhm_pixels : `float`
         FWHM of the PSF model at the middle of the image.
     pixel_scale : `float`
         Arcsec per pixel there.
+    part : `Part`
+        Rows and columns that are looked at.
     """
 
     data_id: DataId
@@ -54,6 +57,7 @@ class Look:
     summary: ExposureSummary
     fwhm_pixels: float
     pixel_scale: float
+    part: Part = None
 
     @property
     def fwhm_arcsec(self) -> float:
@@ -76,8 +80,10 @@ class Look:
         }
 
 
-def look(repository: Repository, data_id: DataId) -> Look:
-    """Read the headers and the PSF of a visit.
+def look(
+    repository: Repository, data_id: DataId, wanted: Callable[[ExposureSummary], Part] = lambda _summary: None
+) -> Look:
+    """Read the headers and the PSF of a visit; ``wanted`` may say that only a part of it is looked at.
 
     Raises
     ------
@@ -87,7 +93,9 @@ def look(repository: Repository, data_id: DataId) -> Look:
         If that cannot be read, or has no PSF or WCS.
     """
     path = repository.require("calexp", data_id)
-    summary = read_summary(path)
+    whole = read_summary(path)
+    taken = wanted(whole)
+    summary = cut(whole, taken)
     if summary.psf is None or summary.wcs is None:
         part = "PSF" if summary.psf is None else "WCS"
         raise DataError(f"{path} has no {part}", "process the visit again, or choose another")
@@ -95,12 +103,12 @@ def look(repository: Repository, data_id: DataId) -> Look:
     ra, dec = summary.wcs.pixel_to_sky(np.array([x, x + 1, x]), np.array([y, y, y + 1]))
     east, north = (ra[1:] - ra[0]) * np.cos(np.radians(dec[0])), dec[1:] - dec[0]
     scale = 3600 * np.sqrt(abs(east[0] * north[1] - east[1] * north[0]))
-    return Look(data_id, path, summary, fwhm(summary.psf, x, y), float(scale))
+    return Look(data_id, path, summary, fwhm(summary.psf, x, y), float(scale), taken)
 
 
 def bands_of(seen: Look) -> list[Exposure]:
     """Bands of a visit's pixels, enough to tell its noise."""
-    return [marked(band)[0] for band in read_bands(seen.path, _LOOKED_AT, _BAND)]
+    return [marked(band)[0] for band in read_bands(seen.path, _LOOKED_AT, _BAND, seen.part)]
 
 
 def depth(noise: float, seen: Look) -> float:

@@ -20,10 +20,9 @@ from diffrun.engine import cost
 from diffrun.engine.comparison import Comparison, Side, side
 from diffrun.engine.glance import Look, look
 from diffrun.engine.judgement import Limits, judge
-from diffrun.engine.overlap import beneath, overlap_fraction
+from diffrun.engine.overlap import overlap_fraction
 from diffrun.engine.starfield import Common, common
-from diffrun.errors import DataError, DiffrunError, NoOverlapError, RepositoryError, UsageError
-from diffrun.files.afw.reader import ExposureSummary
+from diffrun.errors import DataError, DiffrunError, RepositoryError, UsageError
 from diffrun.repository.dataid import DataId, parse_id
 from diffrun.repository.gen2 import Repository
 
@@ -34,8 +33,6 @@ _MOST_NAMED = 3
 _MOST_READ = 200
 #: How far a star of one visit is looked for in the other, science pixels.
 _REACH = 200.0
-#: Half of the largest matching kernel, pixels.
-_KERNEL = 17
 #: What the recipe says, as `of_configuration` has it.
 _RECIPE = (True, False, 10.0)
 
@@ -82,7 +79,7 @@ def survey(
     first = side(repository, "science image", science_id, threshold)
     place: Keys = {"raft": science_id.raft, "sensor": science_id.sensor}
     template_id, _ = _choose(repository, {**place, **template})
-    second = side(repository, "template", template_id, threshold)
+    second = side(repository, "template", template_id, threshold, first.look)
     known = first.look.has_wcs and second.look.has_wcs
     pair = Comparison(
         first,
@@ -100,19 +97,10 @@ def survey(
         "overlap_fraction": None if pair.overlap is None else round(pair.overlap, 4),
         "convolved": ("template" if pair.convolves_template else "science") if known else None,
         "checks": [line.as_dict() for line in judge(pair, limits or Limits())],
-        "cost": cost.expected(first.look.summary.shape, _kept(second.look.summary, first.look.summary)),
+        "cost": cost.expected(first.look.summary.shape, second.look.summary.shape),
         "better": better,
         "warnings": [*warnings, *skipped],
     }
-
-
-def _kept(template: ExposureSummary, science: ExposureSummary) -> tuple[int, int]:
-    """The shape of what the engine keeps of a template in memory."""
-    try:
-        part = beneath(template, science, _KERNEL)
-    except NoOverlapError:
-        return science.shape
-    return template.shape if part is None else (part[0].stop - part[0].start, part[1].stop - part[1].start)
 
 
 def _choose(repository: Repository, known: Keys) -> tuple[DataId, list[str]]:

@@ -100,7 +100,7 @@ def read_exposure(path: Path, part: Callable[[ExposureSummary], Part] = lambda _
     with fitsread.opened(path) as hdus:
         summary = _summary(hdus)
         wanted = part(summary)
-        return _exposure(_cut(summary, wanted), *_planes(hdus, wanted))
+        return _exposure(cut(summary, wanted), *_planes(hdus, wanted))
 
 
 def map_exposure(path: Path) -> Exposure:
@@ -114,7 +114,7 @@ def map_exposure(path: Path) -> Exposure:
     return _exposure(summary, *found) if found else read_exposure(path)
 
 
-def read_bands(path: Path, most: int, height: int) -> list[Exposure]:
+def read_bands(path: Path, most: int, height: int, part: Part = None) -> list[Exposure]:
     """Read some rows of an exposure, for what may be judged by a part of the pixels.
 
     No checksum is looked at.
@@ -127,6 +127,8 @@ def read_bands(path: Path, most: int, height: int) -> list[Exposure]:
         About how many pixels to read; a smaller image is read whole.
     height : `int`
         Rows of a band.
+    part : `Part`, optional
+        Rows and columns in which they lie.
 
     Returns
     -------
@@ -140,16 +142,16 @@ def read_bands(path: Path, most: int, height: int) -> list[Exposure]:
     """
     with fitsread.opened(path, pixels=False) as hdus:
         summary = _summary(hdus)
-        ny, nx = summary.shape
-        count = max(most // (height * nx), 1)
-        if count * height >= ny:
-            return [_exposure(summary, *_planes(hdus, None))]
-        starts = np.linspace(0, ny - height, count + 2)[1:-1].astype(int)
-        parts = [(slice(first, first + height), slice(0, nx)) for first in starts.tolist()]
-        return [_exposure(_cut(summary, part), *_planes(hdus, part)) for part in parts]
+        rows, columns = part or (slice(0, summary.shape[0]), slice(0, summary.shape[1]))
+        count = max(most // (height * (columns.stop - columns.start)), 1)
+        if count * height >= rows.stop - rows.start:
+            return [_exposure(cut(summary, part), *_planes(hdus, part))]
+        starts = np.linspace(rows.start, rows.stop - height, count + 2)[1:-1].astype(int)
+        parts = [(slice(first, first + height), columns) for first in starts.tolist()]
+        return [_exposure(cut(summary, part), *_planes(hdus, part)) for part in parts]
 
 
-def _cut(summary: ExposureSummary, part: Part) -> ExposureSummary:
+def cut(summary: ExposureSummary, part: Part) -> ExposureSummary:
     """What is said of some of the pixels."""
     if part is None:
         return summary
