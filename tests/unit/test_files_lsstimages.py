@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
+from diffrun.engine.makecalexp import __main__ as makecalexp
 from diffrun.errors import DataError
 from diffrun.files.afw.exposure import DEFAULT_PLANES
 from diffrun.files.afw.reader import read_exposure, read_summary
@@ -97,6 +98,41 @@ def test_planes_masks_sky_and_units(tmp_path: Path, kind: type, tree: Any) -> No
     assert read_summary(tmp_path / "visit.fits").xy0 == (1017, 2050)
     write_exposure(tmp_path / "again.fits", found)
     assert np.array_equal(read_exposure(tmp_path / "again.fits").has("STREAK"), found.has("STREAK"))
+
+
+@pytest.mark.parametrize("kind", [fits.ImageHDU, fits.CompImageHDU])
+def test_a_visit_image_as_a_plain_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: type
+) -> None:
+    """Its planes keep their names, DETECTED makes nothing bad, and its unit is the zero point."""
+    sigma, (ny, nx) = 1.7, (200, 240)
+    random = np.random.default_rng(9)
+    y, x = np.mgrid[:ny, :nx]
+    image = random.normal(0, np.sqrt(2), (ny, nx))
+    for a, b in zip(random.uniform(15, nx - 16, 25), random.uniform(15, ny - 16, 25), strict=True):
+        image += 300 * np.exp(-((x - a) ** 2 + (y - b) ** 2) / (2 * sigma**2))
+    hdus = container(kind, {"band": "i"})
+    mask = np.where(x < 150, np.int32(1 << FIRST.index("DETECTED")), np.int32(0))
+    mask[50:60, 70:75] |= 1 << FIRST.index("SATURATED")
+    streak = np.zeros((ny, nx), np.int32)
+    streak[:, 100] = 1 << SECOND.index("STREAK")
+    planes = (image.astype(np.float32), mask, streak, np.full((ny, nx), 2, np.float32))
+    for hdu, plane in zip(hdus[1:5], planes, strict=True):
+        hdu.data = plane
+    hdus.writeto(tmp_path / "visit.fits")
+    words = [str(tmp_path / "visit.fits"), "--output", str(tmp_path / "repo"), "--visit", "3"]
+    assert makecalexp.main(words) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["data_id"]["filter"] == "i"
+    assert told["mask"].startswith("the HDUs MASK, planes by name (")
+    assert told["psf"]["fwhm_pixels"] == pytest.approx(2.3548 * sigma, rel=0.02)
+    found = read_exposure(tmp_path / "repo/calexp/v3-fi/R22/S11.fits")
+    assert not found.has("BAD", "NO_DATA").any()
+    assert found.has("SAT")[50:60, 70:75].all()
+    assert found.has("SAT").sum() == 50
+    assert np.array_equal(np.nonzero(found.has("STREAK").all(axis=0))[0], [100])
+    assert found.flux_mag0 == pytest.approx(3630780547701.0024)
+    assert (found.variance == 2).all()
 
 
 def broken(what: str) -> fits.HDUList:

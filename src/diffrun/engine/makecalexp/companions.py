@@ -13,12 +13,16 @@ from numpy.typing import NDArray
 
 from diffrun.engine.makecalexp import plain, sdssmask
 from diffrun.errors import DataError
-from diffrun.files.afw import cards
+from diffrun.files import fitsread
+from diffrun.files.afw import cards, lsstimages
 from diffrun.files.afw.exposure import DEFAULT_PLANES
-from diffrun.files.afw.reader import Part
+from diffrun.files.afw.reader import Part, read_exposure
 
 Bool = NDArray[np.bool_]
 Image = NDArray[np.float32]
+
+#: Its bits, the bit of each plane, and where it is from.
+Mask = tuple[NDArray[np.int32], dict[str, int], str]
 
 #: How a noise plane may be meant, and the variance that it then stands for.
 READINGS = ("variance", "sigma", "inverse variance")
@@ -79,6 +83,17 @@ def _named(name: str) -> str:
     return ""
 
 
+def of_lsst_images(path: Path, part: Part) -> tuple[Mask, Noise] | None:
+    """Mask and noise of a file of lsst-images, whose mask may lie in several HDUs; `None` for any other."""
+    with fitsread.opened(path, pixels=False) as hdus:
+        if not lsstimages.is_one(hdus):
+            return None
+    found = read_exposure(path, lambda _: part)
+    planes, where = dict(found.planes), "the HDU VARIANCE"
+    said = f"the HDUs MASK, planes by name ({', '.join(sorted(planes))})"
+    return (found.mask, planes, said), Noise(found.variance, "variance", where)
+
+
 def as_variance(noise: Noise, sigma: Image, quiet: Bool) -> tuple[Image | None, str]:
     """The plane as a variance, after measuring it against the image's own noise.
 
@@ -130,7 +145,7 @@ def _read(pixels: Image, reading: str) -> Image:
 
 def find_mask(
     hdus: fits.HDUList, other: Path | None, shape: tuple[int, int], part: Part = None
-) -> tuple[NDArray[np.int32], dict[str, int], str] | None:
+) -> Mask | None:
     """The mask as bits of planes, from a file of its own or an HDU; `None` if there is none.
 
     ``shape`` is that of the whole image, of which a ``part`` may be wanted.

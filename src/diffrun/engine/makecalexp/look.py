@@ -24,6 +24,7 @@ from diffrun.engine.makecalexp import plain, projection
 from diffrun.engine.overlap import beneath
 from diffrun.errors import DataError, DiffrunError, NoOverlapError
 from diffrun.files import fitsread
+from diffrun.files.afw import lsstimages
 from diffrun.files.afw.reader import read_summary
 
 _FILTER_CARDS = ("FILTER", "FILTNAM", "BAND", "FILTER1", "FILTER2", "FILTERS", "INSFILTE")
@@ -107,7 +108,7 @@ def _placed(path: Path, hdu: str | None) -> _Placed:
 def _of_stack(path: Path) -> str:
     """The filter as the stack's archive has it."""
     with fitsread.opened(path, pixels=False) as hdus:
-        if not any("AR_HDU" in hdu.header for hdu in hdus[:2]):
+        if not any("AR_HDU" in hdu.header for hdu in hdus[:2]) and not lsstimages.is_one(hdus):
             return "_unknown_"
     try:
         return read_summary(path).filter

@@ -120,13 +120,16 @@ def make(ask: Ask, data_id: DataId) -> Calexp:
     diffrun.errors.NoStarsError
         If no star tells the PSF, and the user does not either.
     """
-    account = _Account()
+    account, alone = _Account(), not (ask.hdu or ask.mask or ask.variance)
+    own = companions.of_lsst_images(ask.path, ask.part) if alone else None
     with plain.open_file(ask.path) as hdus:
         image = plain.read(hdus, ask.hdu, ask.path, ask.part)
         shape = (image.pixels.shape[0], image.pixels.shape[1])
         refuse_small(ask, shape)
-        given_mask = companions.find_mask(hdus, ask.mask, image.whole, ask.part)
-        given_noise = companions.find_noise(hdus, ask.variance, image.whole, ask.part)
+        given_mask, given_noise = own or (
+            companions.find_mask(hdus, ask.mask, image.whole, ask.part),
+            companions.find_noise(hdus, ask.variance, image.whole, ask.part),
+        )
     said = facts.read(image.header)
     wcs, wcs_notes = projection.read(image.wcs_header, shape)
     account.notes += [*image.notes, *said.notes, *wcs_notes]
