@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import signal
@@ -165,16 +166,21 @@ class Run:
         reporter.tell(f"{what} {outputs.prefix(self.workshop).removesuffix('Diff')}")
 
     def report(self, first: supervise.Child) -> dict[str, Any]:
-        """Draw the picture and measure the quality of each sensor; the products are good without them."""
+        """Draw the picture and measure the quality of each sensor; the products are good without them.
+
+        As many at a time as the program did.
+        """
         found = {}
         before = time.monotonic()
-        with self.screen.progress() as progress:
+        with self.screen.progress() as progress, contextlib.ExitStack() as started:
             progress.running("picture")
-            found[self.name(0)] = self.report_on(first, 0)
-            for number in range(1, len(self.plan.science)):
-                with supervise.asking(self.local.command(self.report_job(number))) as reporter:
-                    self.tell(reporter, "written")
-                    found[self.name(number)] = self.report_on(reporter, number)
+            reporters = [first]
+            for number in range(len(self.plan.science)):
+                for later in range(len(reporters), min(number + self.plan.jobs, len(self.plan.science))):
+                    asked = supervise.asking(self.local.command(self.report_job(later)))
+                    reporters.append(started.enter_context(asked))
+                    self.tell(reporters[later], "written")
+                found[self.name(number)] = self.report_on(reporters[number], number)
             self.seconds["picture"] = time.monotonic() - before
             progress.done("picture", self.seconds["picture"])
         return {name: summary for name, summary in found.items() if summary}
