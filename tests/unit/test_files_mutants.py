@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""3,000 spoilt FITS files, always the same: each gives an answer in seconds, an error of ours or the truth.
+"""3,500 spoilt FITS files, always the same: each gives an answer in seconds, an error of ours or the truth.
 
 A file with checksums is never read to something else without an error. What checksums cannot see is left
 out: they are sums, so that two blocks of one HDU may change places, and the first HDU has none.
@@ -22,6 +22,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
+from diffrun.engine.makecalexp import make as makecalexp
 from diffrun.errors import DataError
 from diffrun.files import fits as door
 from diffrun.files.afw.background import read_background
@@ -34,7 +35,7 @@ from diffrun.files.afw.reader import read_exposure, read_kernel, read_summary
 from diffrun.files.afw.wcs import TanSipWcs
 from diffrun.files.afw.writer import exposure_to_bytes, write_kernel
 
-MUTANTS = 250  # of each of 12 files
+MUTANTS = 250  # of each of 14 files
 SECONDS = 5
 BLOCK, CARD = 2880, 80
 VALUES = ("999999999999", "-1", "0", "1", "3", "4", "T", "'x'", "1E300", "NaN", "2147483647", "1000000", "")
@@ -162,6 +163,23 @@ def compressed(kind: str) -> bytes:
         return written(hdus)
 
 
+def plain(kind: Any) -> bytes:
+    """An image as no stack has seen it, with a mask and an inverse variance."""
+    pixels = np.random.default_rng(4).poisson(900, (64, 64)).astype(np.int32)
+    cards = {"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRPIX1": 30.0, "CRPIX2": 31.0, "CRVAL1": 53.0}
+    cards |= {"CRVAL2": -27.0, "CD1_1": -5e-5, "CD2_2": 5e-5, "FILTER": "r", "GAIN": 1.0, "SATURATE": 6e4}
+    first = [] if kind is fits.PrimaryHDU else [fits.PrimaryHDU()]
+    planes = [fits.ImageHDU(pixels % 2, name="DQ"), fits.ImageHDU(1 / pixels, name="IVAR")]
+    return written(fits.HDUList([*first, kind(pixels, fits.Header(cards)), *planes]))
+
+
+def read_plain(path: Path) -> Any:
+    """All that is read of a plain image before it is made a calexp."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # as its program does
+        return makecalexp.read(makecalexp.Ask(path))
+
+
 def written(hdus: fits.HDUList) -> bytes:
     stream = io.BytesIO()
     hdus.writeto(stream)
@@ -194,6 +212,8 @@ def subjects(tmp_path: Path) -> dict[str, Subject]:
         "footprints": Subject(table, (read_footprints,), str),
         "GZIP_2": Subject(compressed("GZIP_2"), reads, str, sealed=False),
         "RICE_1": Subject(compressed("RICE_1"), reads, str, sealed=False),
+        "plain": Subject(plain(fits.PrimaryHDU), (read_plain,), str, sealed=False),
+        "plain RICE_1": Subject(plain(fits.CompImageHDU), (read_plain,), str, sealed=False),
     }
 
 
@@ -269,6 +289,7 @@ def try_all(subject: Subject, path: Path, first: int) -> dict[str, int]:
 
 
 NAMES = ("PCA", "PSFEx", "gzip", "kernel", "catalogue", "footprints", "GZIP_2", "RICE_1")
+NAMES += ("plain", "plain RICE_1")
 
 
 @pytest.mark.parametrize("name", NAMES)

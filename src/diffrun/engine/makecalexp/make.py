@@ -104,6 +104,21 @@ class _Account:
     notes: list[str] = field(default_factory=list)
 
 
+def read(ask: Ask) -> tuple[plain.Plain, Any, companions.Noise | None, facts.Facts, tuple[Any, list[str]]]:
+    """Image, mask, noise, what the cards say, WCS and its notes; `DataError` that names the file."""
+    alone = not (ask.hdu or ask.mask or ask.variance)
+    own = companions.of_lsst_images(ask.path, ask.part) if alone else None
+    with plain.open_file(ask.path) as hdus:
+        image = plain.read(hdus, ask.hdu, ask.path, ask.part)
+        shape = (image.pixels.shape[0], image.pixels.shape[1])
+        refuse_small(ask, shape)
+        planes = own or (
+            companions.find_mask(hdus, ask.mask, image.whole, ask.part),
+            companions.find_noise(hdus, ask.variance, image.whole, ask.part),
+        )
+        return image, *planes, facts.read(image.header), projection.read(image.wcs_header, shape)
+
+
 def make(ask: Ask, data_id: DataId) -> Calexp:
     """Make a calexp.
 
@@ -120,18 +135,9 @@ def make(ask: Ask, data_id: DataId) -> Calexp:
     diffrun.errors.NoStarsError
         If no star tells the PSF, and the user does not either.
     """
-    account, alone = _Account(), not (ask.hdu or ask.mask or ask.variance)
-    own = companions.of_lsst_images(ask.path, ask.part) if alone else None
-    with plain.open_file(ask.path) as hdus:
-        image = plain.read(hdus, ask.hdu, ask.path, ask.part)
-        shape = (image.pixels.shape[0], image.pixels.shape[1])
-        refuse_small(ask, shape)
-        given_mask, given_noise = own or (
-            companions.find_mask(hdus, ask.mask, image.whole, ask.part),
-            companions.find_noise(hdus, ask.variance, image.whole, ask.part),
-        )
-    said = facts.read(image.header)
-    wcs, wcs_notes = projection.read(image.wcs_header, shape)
+    account = _Account()
+    image, given_mask, given_noise, said, (wcs, wcs_notes) = read(ask)
+    shape = image.pixels.shape
     account.notes += [*image.notes, *said.notes, *wcs_notes]
     account.known |= {"hdu": image.hdu, "shape": list(shape)}
 
