@@ -59,7 +59,10 @@ Executor = Annotated[
         metavar="NAME",
     ),
 ]
-Nodes = Annotated[int, option(_HOW, "Nodes of one job of slurm.", "--nodes", metavar="N", min=1)]
+Nodes = Annotated[
+    int | None,
+    option(_HOW, "Nodes of one job of slurm (default: as the site says).", "--nodes", metavar="N", min=1),
+]
 Chunk = Annotated[int, option(_HOW, "Pairs of one task of the array.", "--chunk", metavar="N", min=1)]
 AtATime = Annotated[
     int | None,
@@ -120,7 +123,7 @@ def run(
     executor: Executor = "local",
     chunk: Chunk = 100,
     at_a_time: AtATime = None,
-    nodes: Nodes = 1,
+    nodes: Nodes = None,
     account: b.Account = None,
     qos: b.Qos = None,
     partition: b.Partition = None,
@@ -172,7 +175,8 @@ def _crew(recipe: Recipe, typed: dict[str, Any], at_once: int | None, screen: Sc
         return here
     if executor != "slurm":
         raise UsageError(f"--executor {executor!r} is unknown", "use local, parsl, slurm or array")
-    asked = htex.nodes(array.wanted(recipe, typed), typed["at_a_time"] or 1, typed["nodes"], at_once)
+    wanted = array.wanted(recipe, typed)
+    asked = htex.nodes(wanted, typed["at_a_time"] or 1, typed["nodes"] or wanted.nodes.value, at_once)
     return lambda now: htex.on_slurm(now.folder, recipe, asked, memory(now), limit)
 
 

@@ -26,7 +26,7 @@ KEYS = (
 TELLING = ("description", "retired", "batch")
 #: What a job asks of Slurm and a user may choose as well.
 BATCH_CHOICES = ("account", "qos", "partition", "constraint", "time", "memory", "licenses")
-BATCH_KEYS = ("needs", *BATCH_CHOICES, "grace", "shifter_plugin")
+BATCH_KEYS = ("needs", *BATCH_CHOICES, "grace", "shifter_plugin", "nodes")
 
 _LARGEST = 64 * 1024
 _DEEPEST = 20

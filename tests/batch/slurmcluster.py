@@ -34,11 +34,11 @@ AuthInfo=socket={home}/munge/socket
 SlurmUser=slurm
 SlurmdUser=root
 StateSaveLocation={home}/ctld
-SlurmdSpoolDir={home}/d
+SlurmdSpoolDir={home}/d/%n
 SlurmctldPidFile={home}/run/slurmctld.pid
-SlurmdPidFile={home}/run/slurmd.pid
+SlurmdPidFile={home}/run/slurmd-%n.pid
 SlurmctldLogFile={home}/run/slurmctld.log
-SlurmdLogFile={home}/run/slurmd.log
+SlurmdLogFile={home}/run/slurmd-%n.log
 PlugStackConfig={home}/plugstack.conf
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
@@ -51,9 +51,8 @@ KillWait=2
 JobCompType=jobcomp/none
 JobAcctGatherType=jobacct_gather/none
 MaxArraySize=1001
-NodeName={host} NodeAddr=127.0.0.1 CPUs=2 RealMemory=8000 State=UNKNOWN
-PartitionName=regular Nodes=ALL Default=YES MaxTime=INFINITE State=UP OverSubscribe=NO
 """
+NODE = "NodeName={name} NodeAddr=127.0.0.1 Port={port} CPUs=2 RealMemory=8000 State=UNKNOWN\n"
 DBD = """\
 DbdHost={host}
 DbdAddr=127.0.0.1
@@ -93,11 +92,12 @@ def free_ports(number: int) -> list[int]:
 
 @dataclass
 class Cluster:
-    """One controller and one node; ``home`` is readable for everybody."""
+    """One controller and its nodes, all on this machine; ``home`` is readable for everybody."""
 
     home: Path
     memory: int = 3600
     accounting: bool = False
+    others: Sequence[str] = ()
     ports: list[int] = field(default_factory=lambda: free_ports(4))
     host: str = field(default_factory=lambda: socket.gethostname().partition(".")[0])
     _database: subprocess.Popen[bytes] | None = None
@@ -106,6 +106,11 @@ class Cluster:
     @property
     def conf(self) -> Path:
         return self.home / "slurm.conf"
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """Names of the nodes; the first is this machine's own."""
+        return self.host, *self.others
 
     @property
     def environment(self) -> dict[str, str]:
@@ -123,8 +128,11 @@ class Cluster:
         if self.accounting:
             self._account()
         self.daemon("slurmctld")
-        self.daemon("slurmd")
-        self.wait_for(lambda: "idle" in self.run("sinfo", "-h", "-o", "%T").stdout, 30)
+        for node in self.nodes:
+            self.daemon("slurmd", node)
+        self.wait_for(
+            lambda: self.run("sinfo", "-h", "-N", "-o", "%T").stdout.split() == ["idle"] * len(self.nodes), 30
+        )
 
     def _munge(self) -> None:
         key = self.home / "munge" / "key"
@@ -144,6 +152,9 @@ class Cluster:
 
     def _configure(self) -> None:
         text = CONF.format(home=self.home, host=self.host, ports=self.ports, memory=self.memory)
+        ports = [self.ports[1], *free_ports(len(self.others))]
+        text += "".join(NODE.format(name=n, port=port) for n, port in zip(self.nodes, ports, strict=True))
+        text += "PartitionName=regular Nodes=ALL Default=YES MaxTime=INFINITE State=UP OverSubscribe=NO\n"
         if self.accounting:
             text += "AccountingStorageType=accounting_storage/slurmdbd\nAccountingStorageHost=127.0.0.1\n"
             text += f"AccountingStoragePort={self.ports[2]}\n"
@@ -180,9 +191,9 @@ class Cluster:
         self.wait_for(lambda: self.run("sacctmgr", "-n", "show", "cluster").returncode == 0, 60)
         self.run("sacctmgr", "-i", "add", "cluster", "diffrun")
 
-    def daemon(self, name: str) -> None:
-        """Start ``slurmctld`` or ``slurmd``, which put themselves into the background."""
-        self._do([name, *(["-N", self.host] if name == "slurmd" else [])])
+    def daemon(self, name: str, node: str | None = None) -> None:
+        """Start ``slurmctld``, or ``slurmd`` of a node, which put themselves into the background."""
+        self._do([name, *(["-N", node or self.host] if name == "slurmd" else [])])
 
     def _do(self, argv: Sequence[str]) -> None:
         log = self.home / "run" / "start.log"
@@ -207,6 +218,8 @@ class Cluster:
         return "\n".join(f"{path.name}: {path.read_text(errors='replace')[-1500:]}" for path in logs)
 
     def pid(self, name: str) -> int:
+        """Of a daemon; of the first node's, if it is ``slurmd``."""
+        name = f"{name}-{self.host}" if name == "slurmd" else name
         return int((self.home / "run" / f"{name}.pid").read_text())
 
     def state(self, job: str) -> str:
@@ -221,7 +234,7 @@ class Cluster:
         while self.run("squeue", "-h").stdout.strip() and time.monotonic() < end:
             time.sleep(0.1)
         for name, number in (
-            ("slurmd", signal.SIGTERM),
+            *((f"slurmd-{node}", signal.SIGTERM) for node in self.nodes),
             ("slurmctld", signal.SIGKILL),
             ("slurmdbd", signal.SIGKILL),
         ):

@@ -118,11 +118,11 @@ def desk(place: Path, source: Path, cluster: Cluster | None) -> Desk:
     return Desk(place, source, cluster)
 
 
-def started(home: Path, accounting: bool) -> Iterator[Cluster]:
+def started(home: Path, accounting: bool, others: Sequence[str] = ()) -> Iterator[Cluster]:
     """A Slurm that is stopped at the end."""
     need()
     home.mkdir(mode=0o755)
-    made = Cluster(home, accounting=accounting)
+    made = Cluster(home, accounting=accounting, others=others)
     try:
         made.start()
         yield made

@@ -3,11 +3,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
+import os
+import pty
 import shutil
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow.parquet as arrow
@@ -57,6 +61,37 @@ def test_done_once_and_again_only_what_is_gone(at_home: Desk) -> None:
     again = at_home.diffrun("campaign", "run", *words(at_home))
     assert "230-195529 is done again: its run folder is gone, or is of another plan" in again.stdout
     assert len(at_home.starts()) == 3 and products(at_home) == before
+
+
+def test_a_finished_folder_is_known_by_its_digest(at_home: Desk) -> None:
+    """Without its ledger a campaign makes nothing twice; what is of another plan is to be done."""
+    assert at_home.diffrun("campaign", "run", *words(at_home)).returncode == 0
+    before = products(at_home)
+    (at_home.place / "out/ledger.jsonl").unlink()
+    again = at_home.diffrun("campaign", "run", *words(at_home))
+    assert again.returncode == 0 and "2 pairs: 2 done, 0 left" in again.stdout
+    assert len(at_home.starts()) == 2 and products(at_home) == before
+    record = at_home.place / "out/runs/230-195529/record.json"
+    digest = json.loads(record.read_text())["plan"]["digest"]
+    record.write_text(record.read_text().replace(digest, "sha256:" + 64 * "0"))
+    other = at_home.diffrun("campaign", "status", str(at_home.place / "out"))
+    assert "2 pairs: 1 done, 1 left" in other.stdout
+
+
+def test_a_terminal_has_a_moving_line(at_home: Desk) -> None:
+    child, terminal = pty.fork()
+    if child == 0:
+        line = [sys.executable, "-m", "diffrun.cli", "campaign", "run", *words(at_home, "-c", "standin=gate")]
+        os.execve(sys.executable, line, at_home.environment | {"TERM": "xterm", "COLUMNS": "120"})
+    seen, wanted = "", ["0 of 2 done, 2 running", "2 pairs: 2 done, 0 left"]
+    with contextlib.suppress(OSError):  # the end of the child
+        while part := os.read(terminal, 65536).decode():
+            seen += part
+            if wanted[0] in seen:
+                (at_home.place / "gate").touch()
+    assert os.waitpid(child, 0)[1] == 0, seen
+    os.close(terminal)
+    assert all(words_ in seen for words_ in wanted) and "\x1b[2K" in seen
 
 
 def test_report(at_home: Desk) -> None:

@@ -43,6 +43,8 @@ def test_an_array_does_each_pair_once(at_slurm: Desk) -> None:
     script = (at_slurm.place / "out/array/out.sbatch").read_text()
     assert "#SBATCH --array=0-1%1\n" in script
     at_slurm.cluster.wait_for(lambda: len(at_slurm.starts()) == 1)
+    told = at_slurm.cluster.run("squeue", "-h", "-r", "-o", "%T %r").stdout.splitlines()
+    assert sorted(told) == ["PENDING JobArrayTaskLimit", "RUNNING None"]
     second = at_slurm.diffrun(*words(at_slurm, "-c", "standin=gate"))
     assert second.returncode == 7 and "waits or runs: nothing more was submitted" in second.stderr
     assert len(at_slurm.starts()) == 1
@@ -74,7 +76,26 @@ def test_a_rejected_array_is_a_failure(at_slurm: Desk) -> None:
     assert at_slurm.cluster
     done = at_slurm.diffrun(*words(at_slurm, "--partition", "nonesuch"))
     assert done.returncode == 7 and "invalid partition" in done.stderr and at_slurm.cluster.idle()
+    assert "; nothing was submitted" in done.stderr
     assert not (at_slurm.place / "out/ledger.jsonl").exists()
+
+
+def test_an_answer_that_was_lost(at_slurm: Desk) -> None:
+    """Slurm has taken the array, but its command failed after that: the job is named."""
+    assert at_slurm.cluster
+    folder = at_slurm.place / "bin"
+    folder.mkdir()
+    (folder / "sbatch").write_text('#!/bin/sh\n/usr/bin/sbatch "$@" >&2\nexit 1\n')
+    (folder / "sbatch").chmod(0o755)
+    line = words(at_slurm, "-c", "standin=gate")
+    done = at_slurm.diffrun(*line, PATH=f"{folder}:/usr/bin:/bin")
+    assert done.returncode == 7
+    job = done.stderr.partition("; job ")[2].split()[0]
+    assert job in at_slurm.cluster.run("squeue", "-h", "-o", "%A").stdout.split()
+    again = at_slurm.diffrun(*line)
+    assert again.returncode == 7 and f"job {job} of" in again.stderr
+    assert at_slurm.cluster.run("scancel", job).returncode == 0
+    at_slurm.cluster.wait_for(at_slurm.cluster.idle)
 
 
 def test_a_pair_of_an_array_may_take_so_long(at_slurm: Desk) -> None:

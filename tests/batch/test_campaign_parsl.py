@@ -5,13 +5,15 @@ from __future__ import annotations
 
 import json
 import signal
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from killing import processes
 from shifterdesk import IDENTITY, at_shifter
 from slurmcluster import wait_for
-from slurmdesk import Desk, desk
+from slurmdesk import Desk, desk, started
 
 from diffrun.campaign import htex
 from diffrun.capacity import free_memory
@@ -82,3 +84,58 @@ def test_whole_nodes_of_slurm(at_slurm: Desk) -> None:
     again = at_slurm.diffrun(*line, **variables)
     assert again.returncode == 0 and "2 done, 0 left" in again.stdout
     assert len(at_slurm.ledger()) == 4
+
+
+def test_stopped_on_slurm_it_cancels_its_jobs_and_goes_on(at_slurm: Desk) -> None:
+    assert at_slurm.cluster
+    line = words(
+        at_slurm, "--site", "slurm", "-c", "standin=gate", "--time", "00:05:00", "--executor", "slurm"
+    )
+    driver = at_slurm.begin(*line)
+    at_slurm.cluster.wait_for(lambda: len(at_slurm.starts()) == 2, 120)
+    driver.send_signal(signal.SIGINT)
+    out, said = driver.communicate(timeout=120)
+    assert driver.returncode == 130, said
+    assert "stopped with 0 done and 2 left; the same command goes on from there" in out
+    at_slurm.cluster.wait_for(at_slurm.cluster.idle)
+    assert [each.get("cause") for each in at_slurm.ledger()[2:]] == ["stopped", "stopped"]
+    runs = at_slurm.place / "out/runs"
+    assert not list(runs.glob("[!.]*"))
+    (at_slurm.place / "gate").touch()
+    again = at_slurm.diffrun(*line)
+    assert again.returncode == 0 and "is done again: it failed: stopped" in again.stdout
+    assert "2 pairs: 2 done, 0 left" in again.stdout
+    assert sorted(path.name for path in runs.iterdir()) == ["230-195529", "250-195529"]
+
+
+def test_a_job_of_parsl_that_slurm_refuses(at_slurm: Desk) -> None:
+    assert at_slurm.cluster
+    line = words(at_slurm, "--site", "slurm", "--partition", "nonesuch", "--time", "00:05:00")
+    done = at_slurm.diffrun(*line, "--executor", "slurm", "--workers", "1")
+    assert done.returncode == 7 and "invalid partition" in done.stderr.lower(), done.stderr
+    assert at_slurm.cluster.idle()
+
+
+@pytest.fixture
+def at_two_nodes(open_place: Path, batch_source: Path) -> Iterator[Desk]:
+    """The user's desk at a cluster of two nodes."""
+    for cluster in started(open_place / "two", accounting=False, others=("second",)):
+        yield desk(Path(tempfile.mkdtemp(dir=open_place)), batch_source, cluster)
+
+
+def test_one_job_of_two_nodes(at_two_nodes: Desk) -> None:
+    """The site says two nodes; with a worker on each, both pairs are under way at once."""
+    assert at_two_nodes.cluster
+    site = at_two_nodes.place / "site.yaml"
+    site.write_text("program: engine\nruntime: native\nbatch:\n  nodes: 2\n")
+    line = words(at_two_nodes, "--site", str(site), "-c", "standin=gate", "--time", "00:05:00")
+    driver = at_two_nodes.begin(*line, "--executor", "slurm", "--workers", "1")
+    at_two_nodes.cluster.wait_for(lambda: len(at_two_nodes.starts()) == 2, 120)
+    jobs = at_two_nodes.cluster.run("squeue", "-h", "-o", "%D %T").stdout.splitlines()
+    assert jobs == ["2 RUNNING"]
+    (at_two_nodes.place / "gate").touch()
+    out, said = driver.communicate(timeout=120)
+    assert driver.returncode == 0, said + at_two_nodes.cluster.tail()
+    assert "2 pairs: 2 done, 0 left" in out
+    nodes = {each["by"].partition(":")[0] for each in at_two_nodes.ledger() if each["state"] == "done"}
+    assert nodes == set(at_two_nodes.cluster.nodes)

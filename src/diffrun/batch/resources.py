@@ -33,6 +33,8 @@ class Resources:
         Seconds before the limit at which the job is told to end.
     shifter_plugin : `Value` of `bool`
         Whether this Slurm knows ``--image`` and ``--volume``.
+    nodes : `Value` of `int`
+        Nodes of one job of a campaign by Parsl; any other job has a part of one node.
     """
 
     account: Value[str | None]
@@ -44,6 +46,7 @@ class Resources:
     time: Value[int]
     grace: Value[int]
     shifter_plugin: Value[bool]
+    nodes: Value[int]
 
     def rows(self) -> list[tuple[str, str, str]]:
         """Name, value as typed, origin."""
@@ -102,6 +105,12 @@ def _switch(origin: str, text: str) -> bool:
     return text == "True"
 
 
+def _nodes(origin: str, text: str) -> int:
+    if not re.fullmatch(r"[1-9][0-9]{0,4}", text, re.ASCII):
+        raise UsageError(f"{origin} {text!r} is not a number of nodes", "give a whole number from 1 on")
+    return int(text)
+
+
 _PARSERS: Mapping[str, Callable[[str, str], Any]] = {
     "account": _word,
     "qos": _word,
@@ -112,8 +121,9 @@ _PARSERS: Mapping[str, Callable[[str, str], Any]] = {
     "time": seconds,
     "grace": _grace,
     "shifter_plugin": _switch,
+    "nodes": _nodes,
 }
-_DEFAULTS: Mapping[str, Any] = {"time": 1800, "grace": 60, "shifter_plugin": False}
+_DEFAULTS: Mapping[str, Any] = {"time": 1800, "grace": 60, "shifter_plugin": False, "nodes": 1}
 
 
 def resolve(

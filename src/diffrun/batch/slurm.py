@@ -111,13 +111,13 @@ def active(name: str, folder: Path) -> str | None:
 
 def jobs_of(folder: Path) -> list[str]:
     """All jobs of that working folder which wait or run."""
-    return [job for job, place in _ours() if place.rpartition("|")[0] == str(folder)]
+    return list(dict.fromkeys(job for job, place in _ours() if place.rpartition("|")[0] == str(folder)))
 
 
 def _ours() -> Iterator[tuple[str, str]]:
-    """Each job of this user: its number, and its working folder and name with a bar between them."""
+    """Each job of this user: its number (a task's is its array's), its folder and name with a bar between."""
     user = str(os.geteuid())
-    done = _run(["squeue", "--noheader", f"--user={user}", "--format=%A|%Z|%j"])
+    done = _run(["squeue", "--noheader", f"--user={user}", "--format=%F|%Z|%j"])
     if done.returncode != 0:
         raise BatchError(f"Slurm does not answer: {_said(done)}", "try again later")
     for line in done.stdout.splitlines():

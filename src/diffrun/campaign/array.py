@@ -89,7 +89,17 @@ def submit(
     text = script.page(notes, asked, [*words, *common.words], common.variables())
     path = script.path(base)
     write_bytes(path, text.encode("utf-8", "surrogateescape"))
-    return slurm.submit(path), path
+    return _submitted(path, base), path
+
+
+def _submitted(path: Path, base: Path) -> str:
+    """The job of a script; what refuses it says whether Slurm has one all the same."""
+    try:
+        return slurm.submit(path)
+    except BatchError as error:
+        job = slurm.active(base.name, base.parent)  # an answer may be lost on its way
+        taken = f"job {job} was submitted all the same" if job else "nothing was submitted"
+        raise BatchError(f"{error.message}; {taken}", error.remedy) from None
 
 
 def _shifter(common: Recipe, todo: list[Request], wanted: Resources) -> list[str]:

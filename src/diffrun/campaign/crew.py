@@ -82,5 +82,5 @@ def workers(memory: int = PAIR_MEMORY) -> int:
 
 def signature() -> str:
     """Who writes into the ledger."""
-    job = os.environ.get("SLURM_JOB_ID")
-    return f"{socket.gethostname()}:{os.getpid()}" + (f" job {job}" if job else "")
+    job, node = os.environ.get("SLURM_JOB_ID"), os.environ.get("SLURMD_NODENAME")
+    return f"{node or socket.gethostname()}:{os.getpid()}" + (f" job {job}" if job else "")
