@@ -11,6 +11,7 @@ from scenes import XY0, Floats, Profile, draw, exposure
 from scipy.signal import fftconvolve
 
 from diffrun.engine import forced
+from diffrun.engine.scene import design
 from diffrun.files.afw.kernel import LinearCombinationKernel
 
 VARIANCE = 25.0
@@ -95,3 +96,22 @@ def test_errors_on_a_convolved_image() -> None:
     gain = forced.noise_gain(on, spatial)
     assert gain > 1.5
     assert found.flux.std() == pytest.approx(gain * np.median(found.sigma), rel=0.04)
+
+
+def test_a_chain_of_very_many() -> None:
+    """400 sources, each in reach of the next ones: as one dense system, in a moment."""
+    rng = np.random.default_rng(9)
+    grid = np.arange(30.0, 190.0, 8.0)
+    x, y = (
+        values.ravel() + rng.uniform(-1.5, 1.5, 400) for values in np.meshgrid(grid + XY0[0], grid + XY0[1])
+    )
+    true = rng.normal(0.0, 3000.0, 400)
+    image = exposure(scene(x, y, true, 220, 10), VARIANCE, PROFILE)
+    found, blended = forced.fluxes_at(image, x, y)
+    pulls = (found.flux - true) / found.sigma
+    assert blended.all() and abs(pulls.mean()) < 0.2 and 0.9 < pulls.std() < 1.1
+    part = design(image, x, y).profile.toarray()
+    inverse = np.linalg.inv(part.T @ part)
+    slow = inverse @ (part.T @ image.image.ravel()[design(image, x, y).pixels])
+    np.testing.assert_allclose(found.flux, slow, atol=0.01 * found.sigma.min())
+    np.testing.assert_allclose(found.sigma, np.sqrt(VARIANCE * np.diag(inverse)), rtol=0.02)

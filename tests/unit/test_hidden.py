@@ -75,3 +75,13 @@ def test_none_behind_a_saturated_star() -> None:
 def test_of_none() -> None:
     found = hidden.look(exposure(np.zeros((50, 50)), 1.0, PROFILE), np.empty(0), np.empty(0))
     assert len(found.x) == len(found.snr) == 0
+
+
+def test_a_chain_of_very_many_is_left_alone() -> None:
+    """As false sources along the spikes of a star."""
+    x = XY0[0] + np.arange(30.0, 1430.0, 6.0)
+    y = np.full_like(x, XY0[1] + 40.0)
+    image = np.random.default_rng(4).normal(0, VARIANCE**0.5, (80, 1460))
+    image += draw(image.shape, PROFILE, x, y, np.full_like(x, 50 * ERROR))
+    found = hidden.look(exposure(image, VARIANCE, PROFILE), x, y)
+    assert (found.x == x).all() and (found.y == y).all() and not found.snr.any() and not found.blended.any()

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csc_matrix
+from scipy.sparse.linalg import cg
 
 from diffrun.engine import scene
 from diffrun.engine.fluxes import Fluxes
@@ -16,6 +18,8 @@ from diffrun.files.afw.kernel import LinearCombinationKernel
 Bools = NDArray[np.bool_]
 #: Smallest eigenvalue of a group of neighbours, of its largest, that is told from 0.
 _SINGULAR = 1e-6
+#: Neighbours of neighbours that are solved as one dense system: more take n³ operations.
+_DENSE = 200
 
 
 def fluxes_at(exposure: Exposure, x: Floats, y: Floats) -> tuple[Fluxes, Bools]:
@@ -58,12 +62,27 @@ def of_design(exposure: Exposure, design: scene.Design) -> tuple[Fluxes, Bools]:
     flux, sigma = projected / safe, np.sqrt(noise.diagonal()) / safe
     blended = np.zeros(len(norm), bool)
     for group in scene.groups(normal):
+        blended[group] = True
         of_group = np.ix_(group, group)
+        if len(group) > _DENSE:
+            flux[group], sigma[group] = _chain(normal[of_group], projected[group], noise[of_group])
+            continue
         inverse = np.linalg.pinv(normal[of_group].toarray(), rcond=_SINGULAR, hermitian=True)
         flux[group] = inverse @ projected[group]
         sigma[group] = np.sqrt(np.diag(inverse @ noise[of_group].toarray() @ inverse))
-        blended[group] = True
     return Fluxes(flux, sigma, empty, design.edge), blended
+
+
+def _chain(normal: csc_matrix, projected: Floats, noise: csc_matrix) -> tuple[Floats, Floats]:
+    """The same for very many in a chain: by conjugate gradients, and each error beside its own neighbours."""
+    flux, _ = cg(normal, projected, rtol=1e-6, maxiter=2000)
+    sigma = np.empty(len(flux))
+    for k in range(len(flux)):
+        near = normal.indices[normal.indptr[k] : normal.indptr[k + 1]]
+        of_near = np.ix_(near, near)
+        weights = np.linalg.pinv(normal[of_near].toarray(), rcond=_SINGULAR, hermitian=True)[near == k]
+        sigma[k] = np.sqrt((weights @ noise[of_near] @ weights.T)[0, 0])
+    return flux, sigma
 
 
 def noise_gain(exposure: Exposure, kernel: LinearCombinationKernel) -> float:

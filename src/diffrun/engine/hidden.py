@@ -32,6 +32,8 @@ _PSF_ERROR = 0.05
 _NEAREST = 0.5
 #: One more source behind each that is known, as often.
 _ROUNDS = 6
+#: Sources in one chain beyond which a difference is too bad there to be looked at.
+_MOST = 100
 _STEPS = 8
 #: Pixels: the longest step, and one that ends the walk.
 _LONGEST, _SHORTEST = 0.5, 1e-3
@@ -56,6 +58,8 @@ class Sources:
 def look(exposure: Exposure, x: Floats, y: Floats) -> Sources:
     """The sources of a difference: the known ones, in their order, and then those behind them.
 
+    Known ones in a chain of very many stay as they are, with an S/N of 0.
+
     Parameters
     ----------
     exposure : `Exposure`
@@ -63,8 +67,20 @@ def look(exposure: Exposure, x: Floats, y: Floats) -> Sources:
     x, y : `numpy.ndarray`, (N,)
         Parent positions of the known ones.
     """
-    reach, least = scene.reach(exposure), _NEAREST * fwhm(exposure.psf, *exposure.psf.average_position)
-    place, known = np.stack([x, y], axis=1), len(x)
+    reach = scene.reach(exposure)
+    few = scene.sizes(x, y, reach) <= _MOST
+    found = _look(exposure, np.stack([x, y], axis=1)[few], reach)
+    known = few.sum()
+    columns = []
+    for values, before in ((found.x, x), (found.y, y), (found.snr, 0 * x), (found.blended, ~few & few)):
+        whole = before.copy()
+        whole[few] = values[:known]
+        columns.append(np.concatenate([whole, values[known:]]))
+    return Sources(*columns)
+
+
+def _look(exposure: Exposure, place: Floats, reach: float) -> Sources:
+    known, least = len(place), _NEAREST * fwhm(exposure.psf, *exposure.psf.average_position)
     refused, changed = np.empty((0, 2)), place
     rest = exposure.replace(image=exposure.image.copy())
     for _ in range(_ROUNDS):

@@ -101,6 +101,16 @@ def batches(x: Floats, y: Floats, distance: float) -> Iterator[Ints]:
     yield order[first:]
 
 
+def sizes(x: Floats, y: Floats, distance: float) -> Ints:
+    """How many sources are linked with each, itself among them, by steps of no more than a distance."""
+    pairs = cKDTree(np.stack([x, y], axis=1)).query_pairs(distance, output_type="ndarray")
+    order, starts = _linked(pairs.T, len(x))
+    lengths = np.diff([*starts, len(x)])
+    found = np.empty(len(x), np.intp)
+    found[order] = np.repeat(lengths, lengths)
+    return found
+
+
 def groups(normal: csc_matrix) -> list[Ints]:
     """Sources whose PSFs overlap, by the rows of each group of two or more.
 
