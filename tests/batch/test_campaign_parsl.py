@@ -108,6 +108,23 @@ def test_stopped_on_slurm_it_cancels_its_jobs_and_goes_on(at_slurm: Desk) -> Non
     assert sorted(path.name for path in runs.iterdir()) == ["230-195529", "250-195529"]
 
 
+def test_a_job_that_is_cancelled_is_followed_by_another(at_slurm: Desk) -> None:
+    """As when its time is over: the driver misses its pairs, asks for a new job, and has them done there."""
+    assert at_slurm.cluster
+    line = words(
+        at_slurm, "--site", "slurm", "-c", "standin=gate", "--time", "00:05:00", "--executor", "slurm"
+    )
+    driver = at_slurm.begin(*line)
+    at_slurm.cluster.wait_for(lambda: len(at_slurm.starts()) == 2, 120)
+    first = at_slurm.cluster.run("squeue", "-h", "-o", "%A").stdout.strip()
+    assert at_slurm.cluster.run("scancel", first).returncode == 0
+    (at_slurm.place / "gate").touch()
+    out, said = driver.communicate(timeout=120)
+    assert driver.returncode == 0 and "2 pairs: 2 done, 0 left" in out, said
+    ended = [each for each in at_slurm.ledger() if each["state"] == "done"]
+    assert len(ended) == 2 and not any(each["by"].endswith(f" job {first}") for each in ended)
+
+
 def test_a_job_of_parsl_that_slurm_refuses(at_slurm: Desk) -> None:
     assert at_slurm.cluster
     line = words(at_slurm, "--site", "slurm", "--partition", "nonesuch", "--time", "00:05:00")
