@@ -82,7 +82,7 @@ def again(driver: subprocess.Popen[str], at: Desk, out: Path) -> subprocess.Pope
 
 def test_each_pair_is_done_once_though_nodes_are_lost(at: Desk) -> None:
     chance = random.Random(22)
-    with mounted(at.place / "disk", 4 + PAIRS // 8) as disk:
+    with mounted(at.place / "disk", 6 + PAIRS // 8 + KILLS) as disk:  # Parsl has logs of its own
         out = disk / "out"
         driver = begun(at, out, *ON_NODES)
         for turn in range(KILLS):

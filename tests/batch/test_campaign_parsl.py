@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from killing import processes
+from killing import fill, mounted, processes
 from shifterdesk import IDENTITY, at_shifter
 from slurmcluster import wait_for
 from slurmdesk import Desk, desk, started
@@ -57,6 +58,21 @@ def test_workers_here_are_as_many_as_the_forecast_allows(batch_source: Path, tmp
     (script,) = (at.place / "out/parsl/000/submit_scripts").glob("*.sh")
     assert "--max_workers_per_node=1 " in script.read_text()
     assert not processes(at)
+
+
+def test_a_disk_that_is_full_is_named(batch_source: Path, tmp_path: Path) -> None:
+    at = desk(tmp_path, batch_source, None)
+    with mounted(tmp_path / "disk", 8) as disk:
+        line = words(at, "--executor", "parsl", "--workers", "1", "--output", str(disk / "out"))
+        assert at.diffrun(*line, PATH="/usr/bin:/bin").returncode == 0
+        shutil.rmtree(disk / "out/runs/230-195529")
+        filler = fill(disk)
+        full = at.diffrun(*line, PATH="/usr/bin:/bin")
+        assert full.returncode == 5 and "no room" in full.stderr, full.stderr
+        assert not processes(at)
+        filler.unlink()
+        again = at.diffrun(*line, PATH="/usr/bin:/bin")
+        assert again.returncode == 0 and "2 pairs: 2 done, 0 left" in again.stdout
 
 
 def test_a_folder_that_parsl_cannot_be_told(batch_source: Path, tmp_path: Path) -> None:

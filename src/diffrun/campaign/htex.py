@@ -231,7 +231,8 @@ def _started(
         initialize_logging=False,
         usage_tracking=0,
     )
-    made = Htex(DataFlowKernel(settled), executor, limit)
+    with explained(place):  # its first files, which come before anything runs
+        made = Htex(DataFlowKernel(settled), executor, limit)
     try:
         yield made
     finally:
