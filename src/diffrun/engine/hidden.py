@@ -28,8 +28,8 @@ Bools = NDArray[np.bool_]
 _THRESHOLD = 5.0
 #: And its part of the S/N of what it hides behind: a PSF is not known better.
 _PSF_ERROR = 0.05
-#: Nearest that two sources may be, in FWHM.
-_NEAREST = 0.5
+#: FWHM: nearest that a new one may be to another, and farthest that one moves at a time from where it was.
+_NEAREST, _FARTHEST = 0.8, 0.5
 #: One more source behind each that is known, as often.
 _ROUNDS = 6
 #: Sources in one chain beyond which a difference is too bad there to be looked at.
@@ -80,11 +80,12 @@ def look(exposure: Exposure, x: Floats, y: Floats) -> Sources:
 
 
 def _look(exposure: Exposure, place: Floats, reach: float) -> Sources:
-    known, least = len(place), _NEAREST * fwhm(exposure.psf, *exposure.psf.average_position)
+    known, width = len(place), fwhm(exposure.psf, *exposure.psf.average_position)
+    least = _NEAREST * width
     refused, changed = np.empty((0, 2)), place
     rest = exposure.replace(image=exposure.image.copy())
     for _ in range(_ROUNDS):
-        place = _settled(exposure, place, _near(place, changed, reach), reach, least)
+        place = _settled(exposure, place, _near(place, changed, reach), reach, width)
         snr, blended = _take_off(rest, exposure, place, reach)
         weak = (np.abs(snr) < _THRESHOLD) | _crowded(place, least)
         weak[:known] = False
@@ -109,7 +110,7 @@ def _near(place: Floats, changed: Floats, distance: float) -> Bools:
     return np.asarray(cKDTree(changed).query(place, distance_upper_bound=distance)[0] <= distance)
 
 
-def _settled(exposure: Exposure, place: Floats, walks: Bools, reach: float, least: float) -> Floats:
+def _settled(exposure: Exposure, place: Floats, walks: Bools, reach: float, width: float) -> Floats:
     """Where these and their neighbours fit best, by Gauss-Newton steps; a lost one stays where it was."""
     moved = place.copy()
     for _ in range(_STEPS):
@@ -120,7 +121,7 @@ def _settled(exposure: Exposure, place: Floats, walks: Bools, reach: float, leas
             own = active[some]
             step[own] = _step(exposure, moved[own])
         moved += step
-        far = np.hypot(*(moved - place).T) > least
+        far = np.hypot(*(moved - place).T) > _FARTHEST * width
         moved[far] = place[far]
         walks = (np.abs(step).max(axis=1) > _SHORTEST) & ~far
         if not walks.any():
