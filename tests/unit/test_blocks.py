@@ -113,9 +113,10 @@ def test_an_image_without_noise_is_no_block():
     assert marked(one.replace(image=np.zeros_like(one.image)))[1] == 0
 
 
-def test_counts_of_little_noise_are_no_blocks():
-    image = np.random.default_rng(3).poisson(4.0, (1500, 1500)).astype(np.float32) - 4
-    one = Exposure(image, np.zeros(image.shape, np.int32), np.full(image.shape, 4, np.float32), None)
+@pytest.mark.parametrize("mean", [4.0, 1.0, 0.3])
+def test_counts_of_little_noise_are_no_blocks(mean):
+    image = np.random.default_rng(3).poisson(mean, (1500, 1500)).astype(np.float32) - np.float32(mean)
+    one = Exposure(image, np.zeros(image.shape, np.int32), np.full(image.shape, mean, np.float32), None)
     assert marked(one)[1] == 0
 
 

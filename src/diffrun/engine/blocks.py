@@ -21,6 +21,8 @@ _KNOWN = ("NO_DATA", "SAT", "INTRP", "CR")
 _BRIGHT = 50.0
 #: An image whose neighbours differ by less than this part of their noise has none: it is a model.
 _NOISELESS = 0.2
+#: Where values are counted in steps of more than this part of the noise, chance makes blocks.
+_COARSE = 0.8
 _SPARSE = 8
 
 Image = NDArray[np.float32]
@@ -69,7 +71,7 @@ def _pixels(rows: Index, columns: Index) -> tuple[Index, Index]:
 
 
 def _brightest(exposure: Exposure) -> float:
-    """The value below which a block is a filling; minus infinity for an image without noise."""
+    """The value below which a block is a filling; minus infinity where noise does not keep values apart."""
     step = _SPARSE * _CELL
     here, beside = (exposure.image[::step, first::step] for first in (0, 1))
     width = min(here.shape[1], beside.shape[1])
@@ -80,7 +82,8 @@ def _brightest(exposure: Exposure) -> float:
     if not usable.any():
         return -np.inf
     sigma = np.sqrt(variance[usable])
-    if np.median(np.abs(here - beside)[usable] / sigma) < _NOISELESS:
+    apart = np.abs(here - beside)[usable]
+    if np.median(apart / sigma) < _NOISELESS or apart.min() > _COARSE * np.median(sigma):
         return -np.inf
     return float(np.median(here[usable]) + _BRIGHT * np.median(sigma))
 
