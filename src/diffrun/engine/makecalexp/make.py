@@ -106,8 +106,7 @@ class _Account:
 
 def read(ask: Ask) -> tuple[plain.Plain, Any, companions.Noise | None, facts.Facts, tuple[Any, list[str]]]:
     """Image, mask, noise, what the cards say, WCS and its notes; `DataError` that names the file."""
-    alone = not (ask.hdu or ask.mask or ask.variance)
-    own = companions.of_lsst_images(ask.path, ask.part) if alone else None
+    own = None if ask.hdu or ask.mask or ask.variance else companions.of_lsst_images(ask.path, ask.part)
     with plain.open_file(ask.path) as hdus:
         image = plain.read(hdus, ask.hdu, ask.path, ask.part)
         shape = (image.pixels.shape[0], image.pixels.shape[1])
@@ -137,9 +136,8 @@ def make(ask: Ask, data_id: DataId) -> Calexp:
     """
     account = _Account()
     image, given_mask, given_noise, said, (wcs, wcs_notes) = read(ask)
-    shape = image.pixels.shape
     account.notes += [*image.notes, *said.notes, *wcs_notes]
-    account.known |= {"hdu": image.hdu, "shape": list(shape)}
+    account.known |= {"hdu": image.hdu, "shape": list(image.pixels.shape)}
 
     pixels, mask, planes = _masked(image, ask, said, given_mask, account)
     plane = _Planes(mask, planes)
