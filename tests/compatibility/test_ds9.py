@@ -16,6 +16,7 @@ import pytest
 from astropy.io import fits
 from numpy.typing import NDArray
 
+from diffrun.engine import cataloguefiles, quality
 from diffrun.files.afw.catalog import Catalog, read_catalog
 from diffrun.files.afw.reader import read_exposure
 from diffrun.files.afw.wcs import TanSipWcs
@@ -88,6 +89,21 @@ def test_the_regions_lie_on_the_sources(ds9: Ds9, products: Path, sources: Catal
     for what in (r"point=\w+ \d+", r"text=\{.*?\}", r"tag=\{.*?\}"):
         assert re.findall(what, saved) == re.findall(what, written)
     assert [f"{{{number}: " in saved for number in sources["id"].tolist()] == [True] * len(places)
+
+
+def test_regions_of_an_image_without_a_wcs(
+    ds9: Ds9, products: Path, sources: Catalog, tmp_path: Path
+) -> None:
+    """In pixels of the file: on an image that says nothing of the sky they lie where the sources are."""
+    first = read_exposure(products / "diffexp-S11.fits").xy0
+    x, y = (np.asarray(sources[f"slot_Centroid_{axis}"], float) for axis in "xy")
+    none = np.zeros(len(x), bool)
+    shown = quality.Sources(x, y, np.full(len(x), quality.POSITIVE, np.int8), none, none * 1.0)
+    (tmp_path / "sources.reg").write_text(cataloguefiles.regions(sources, shown, first))
+    fits.writeto(tmp_path / "bare.fits", fits.getdata(products / "diffexp-S11.fits", 1))
+    words = ["-regions", "load", tmp_path / "sources.reg", "-regions", "system", "image"]
+    ds9(tmp_path / "bare.fits", *words, "-regions", "save", ds9.folder / "bare.reg")
+    assert np.allclose(ds9.points("bare.reg"), np.stack([x, y], 1) - first + 1, rtol=0, atol=PIXEL)
 
 
 @pytest.mark.parametrize("distorted", [False, True])
