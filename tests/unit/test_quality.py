@@ -154,6 +154,13 @@ def test_a_large_image_is_sampled_evenly_and_gives_the_same_numbers() -> None:
     assert quality.blank_sky(covered, large).blank.sum() == nx
 
 
+def test_what_bright_stars_leave_is_told_once() -> None:
+    """The match foretells it by its stars, in a warning of its own."""
+    left, foretold = {"imageDifference:quality.modelError": 0.03}, "imageDifference:subtract.mismatch"
+    assert len(quality.warnings(left)) == len(quality.warnings({**left, foretold: 0.01})) == 1
+    assert quality.warnings({**left, foretold: 0.04}) == []
+
+
 @pytest.mark.parametrize(
     ("name", "good", "bad"),
     [

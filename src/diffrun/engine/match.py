@@ -27,8 +27,8 @@ _MOST_CELLS = 8
 #: How many times as many candidates as wanted are looked at for their flux, and that again for their mask.
 _SHORTLIST = 4
 
-#: Fewer stars than this, and more of their light than this in the difference, are worth a warning.
-_FEW, _BAD_MATCH = 12, 0.02
+#: Fewer stars than this are worth a warning.
+_FEW = 12
 #: Part of the stars that may be variable between two images of one band, and S/N of all together needed.
 _MOST_VARIABLE, _LEAST_SNR = 0.65, 30.0
 
@@ -205,7 +205,7 @@ def warn(solution: solve.Solution, told: Metadata, log: logging.Logger) -> None:
             "more stars in common, or lower subtract.kernel['AL'].detectionConfig.detThreshold",
             used,
         )
-    if solution.mismatch > _BAD_MATCH:
+    if solution.mismatch > quality.BAD_MATCH:
         log.warning(
             "Bright stars leave %.1f %% of their light in the difference: expect false sources at stars; "
             "look at the WCS and the PSF of both images, or choose another template",
