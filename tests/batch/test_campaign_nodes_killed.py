@@ -106,5 +106,6 @@ def test_each_pair_is_done_once_though_nodes_are_lost(at: Desk) -> None:
 
         assert last.returncode == 1 and not errors, errors
         assert f"{PAIRS + 1} pairs: {PAIRS} done, 1 failed (1 not there), 0 left" in told
+        assert max(path.stat().st_size for path in (out / "parsl").rglob("*")) < 2**20
         all_is_there(at, out, PAIRS)
         assert begun_again(out, PAIRS) >= KILLS

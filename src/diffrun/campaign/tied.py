@@ -4,10 +4,14 @@
 Of a killed driver Parsl itself would leave its interchange behind, and the workers would go on for it; of a
 killed manager, a server. Slurm ends what is on its nodes itself, and a driver elsewhere is missed by its
 heartbeat: its PID is then 0.
+
+A manager whose server of queues was killed would write of it without end, megabytes a second: it ends, and
+its pairs are done elsewhere.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import runpy
 import select
@@ -15,6 +19,8 @@ import signal
 import sys
 
 from diffrun.runtimes.supervise import tie_to_parent
+
+_MANAGER = "parsl.executors.high_throughput.process_worker_pool"
 
 
 def main() -> int:
@@ -25,9 +31,17 @@ def main() -> int:
         child = _forked(int(driver))
         if child:
             return _keep(int(driver), child)
+    logging.getLogger(_MANAGER).addFilter(_end_without_queues)
     sys.argv = [module, *words]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
     return 0
+
+
+def _end_without_queues(record: logging.LogRecord) -> bool:
+    """Let a line of the manager's log pass, and end it where the line says that a queue of it is gone."""
+    if record.exc_info and isinstance(record.exc_info[1], EOFError | ConnectionError):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return True
 
 
 def _forked(driver: int) -> int:
