@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The stand-in for ``imageDifference.py``; with ``--config standin=gate`` it works until the gate is open.
+"""The stand-in for ``imageDifference.py``; with ``--config standin=slow`` it works for a second, with
+``standin=gate`` until the gate is open.
 
 Each start leaves a line in ``starts`` beside the repository; the gate is the file ``gate`` there.
 """
@@ -44,6 +45,8 @@ def main() -> int:
     way = options.config.partition("=")[2]
     while way == "gate" and not (options.repo.parent / "gate").exists():
         time.sleep(0.05)
+    if way == "slow":
+        time.sleep(1.0)
     if way == "bad":
         print(f"imageDifference FATAL: Failed on dataId={science}: no stars", file=sys.stderr)
         return 1
