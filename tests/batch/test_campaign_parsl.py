@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -102,13 +103,18 @@ def test_whole_nodes_of_slurm(at_slurm: Desk) -> None:
     assert len(at_slurm.ledger()) == 4
 
 
+def both_under_way(at: Desk) -> tuple[list[str], subprocess.Popen[str]]:
+    """A campaign on Slurm whose two pairs work until the gate is open: its command, and its driver."""
+    assert at.cluster
+    line = words(at, "--site", "slurm", "-c", "standin=gate", "--time", "00:05:00", "--executor", "slurm")
+    driver = at.begin(*line)
+    at.cluster.wait_for(lambda: len(at.starts()) == 2, 120)
+    return line, driver
+
+
 def test_stopped_on_slurm_it_cancels_its_jobs_and_goes_on(at_slurm: Desk) -> None:
     assert at_slurm.cluster
-    line = words(
-        at_slurm, "--site", "slurm", "-c", "standin=gate", "--time", "00:05:00", "--executor", "slurm"
-    )
-    driver = at_slurm.begin(*line)
-    at_slurm.cluster.wait_for(lambda: len(at_slurm.starts()) == 2, 120)
+    line, driver = both_under_way(at_slurm)
     driver.send_signal(signal.SIGINT)
     out, said = driver.communicate(timeout=120)
     assert driver.returncode == 130, said
@@ -127,11 +133,7 @@ def test_stopped_on_slurm_it_cancels_its_jobs_and_goes_on(at_slurm: Desk) -> Non
 def test_a_job_that_is_cancelled_is_followed_by_another(at_slurm: Desk) -> None:
     """As when its time is over: the driver misses its pairs, asks for a new job, and has them done there."""
     assert at_slurm.cluster
-    line = words(
-        at_slurm, "--site", "slurm", "-c", "standin=gate", "--time", "00:05:00", "--executor", "slurm"
-    )
-    driver = at_slurm.begin(*line)
-    at_slurm.cluster.wait_for(lambda: len(at_slurm.starts()) == 2, 120)
+    _, driver = both_under_way(at_slurm)
     first = at_slurm.cluster.run("squeue", "-h", "-o", "%A").stdout.strip()
     assert at_slurm.cluster.run("scancel", first).returncode == 0
     (at_slurm.place / "gate").touch()

@@ -107,6 +107,7 @@ def process_all(
     """
     if processes == 1 or len(jobs) < 2:
         return sum(not process(job, config, output) for job in jobs)
+    processes = min(processes, len(jobs))  # each has its part of the processors
     running: dict[Any, tuple[Job, BaseProcess]] = {}
     waiting, deadline, failures = list(reversed(jobs)), time.monotonic() + timeout, 0
     kernelcache.load()
